@@ -1,0 +1,214 @@
+// Package layout names everything that has a name on a host: the files of a
+// service's state directory, the runtime files, the systemd units and the
+// containers. Each name is decided here and nowhere else; the definitions,
+// the generator, the activator and the client all ask this package.
+//
+// The names below service_dir, the unit names and the container names are
+// those of the Ansible role tripleo-systemd-wrapper, so that a host that used
+// the role moves over without a change to its agents.
+package layout
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+)
+
+// Where the programs and the target are installed. Variables rather than
+// constants because the build sets them (meson's --prefix, --libexecdir) with
+// the linker's -X flag.
+var (
+	// LibexecDir holds the activator and the client.
+	LibexecDir = "/usr/libexec/tripleo-wrappers"
+	// BinDir holds tripleo-wrapperctl.
+	BinDir = "/usr/bin"
+)
+
+// Target is the unit that holds all activation sockets and path units up.
+const Target = "tripleo-wrappers.target"
+
+// Directories that are the same on every host.
+const (
+	// RuntimeDir holds one directory per service, for root alone.
+	RuntimeDir = "/run/tripleo-wrappers"
+	// NetnsDir is where ip-netns(8) keeps named network namespaces.
+	NetnsDir = "/run/netns"
+	// LogDir is where log = "file" writes, as the role did.
+	LogDir = "/var/log/containers/stdouts"
+)
+
+// Names of the programs.
+const (
+	ActivatorProgram = "tripleo-wrappers-activator"
+	ClientProgram    = "tripleo-wrapper"
+	ControlProgram   = "tripleo-wrapperctl"
+)
+
+// Files in <service_dir>/<service>.
+const (
+	Wrapper        = "wrapper"             // the script that is mounted over the helper's binary
+	Client         = ClientProgram         // a copy of the static client
+	Socket         = "activator.sock"      // the activation socket
+	Spool          = "processes"           // requests made while the socket was away
+	SpoolTimestamp = "processes-timestamp" // touched after each append to the spool
+	SpoolLock      = "processes.lock"      // flock(2) of whoever changes the spool
+	SpoolTaken     = "processes.taken-"    // prefix: a spool whose requests are being served, see SpoolsTaken
+	SpoolFailed    = "processes.failed"    // spooled requests that were given up
+	SpoolRejected  = "processes.rejected-" // prefix: what stood in the spool's place and is no spool
+)
+
+// SpoolsTaken returns the names that a spool can have while its requests are
+// being served. They are few and fixed: systemd looks for each of them, and
+// nobody has to list a directory that an agent can fill.
+func SpoolsTaken() []string {
+	names := make([]string, 4)
+	for i := range names {
+		names[i] = fmt.Sprintf("%s%d", SpoolTaken, i)
+	}
+	return names
+}
+
+// RequestVariable is the environment variable that tells the shim, which is the
+// first process of a sidecar, which request it is started for.
+const RequestVariable = "TRIPLEO_WRAPPERS_REQUEST"
+
+// KillScripts is the directory below service_dir that Neutron's
+// kill_scripts_path points at. It is shared by all services of a service_dir.
+const KillScripts = "kill_scripts"
+
+// StateDir returns <service_dir>/<service>.
+func StateDir(serviceDir, service string) string { return path.Join(serviceDir, service) }
+
+// KillScript returns the path of the kill script of that name.
+func KillScript(serviceDir, name string) string { return path.Join(serviceDir, KillScripts, name) }
+
+// ServiceRuntimeDir returns the directory of a service's runtime files.
+func ServiceRuntimeDir(service string) string { return path.Join(RuntimeDir, service) }
+
+// ArgsFile returns the file that holds the NUL-separated argument list of the
+// sidecar in a network namespace.
+func ArgsFile(service, netns string) string {
+	return path.Join(ServiceRuntimeDir(service), netns+".args")
+}
+
+// EnvFile returns the file that holds the NUL-separated NAME=VALUE list of
+// what the caller passed on to the sidecar in a network namespace.
+func EnvFile(service, netns string) string {
+	return path.Join(ServiceRuntimeDir(service), netns+".env")
+}
+
+// NetnsFile returns the file that says which namespace, by its inode, the
+// sidecar of a network namespace was started in: a namespace may be deleted
+// and made again under the same name while a sidecar still holds the old one.
+func NetnsFile(service, netns string) string {
+	return path.Join(ServiceRuntimeDir(service), netns+".netns")
+}
+
+// ReadyFile returns the file that says that the sidecar of a network namespace
+// has been ready since it was started. One that is not ready any more has lost
+// its pid file; one that never was may still be getting there.
+func ReadyFile(service, netns string) string {
+	return path.Join(ServiceRuntimeDir(service), netns+".ready")
+}
+
+// Records returns the files that are kept of the sidecar in a network
+// namespace.
+func Records(service, netns string) []string {
+	return []string{
+		ReadyFile(service, netns), NetnsFile(service, netns), EnvFile(service, netns), ArgsFile(service, netns),
+	}
+}
+
+// LogFile returns the file that a sidecar with log = "file" writes to.
+func LogFile(service, netns string) string {
+	return path.Join(LogDir, Container(service, netns)+".log")
+}
+
+// Activator returns the path of the activator.
+func Activator() string { return path.Join(LibexecDir, ActivatorProgram) }
+
+// ClientBinary returns the path of the client that the host itself runs. The
+// host never runs the copy in service_dir, which an agent can write.
+func ClientBinary() string { return path.Join(LibexecDir, ClientProgram) }
+
+// Control returns the path of the operator's command.
+func Control() string { return path.Join(BinDir, ControlProgram) }
+
+// Names of a service's units.
+func SocketUnit(service string) string   { return service + ".socket" }
+func PathUnit(service string) string     { return service + ".path" }
+func ServiceUnit(service string) string  { return service + ".service" }
+func TemplateUnit(service string) string { return service + "@.service" }
+
+// SidecarUnit returns the unit of the sidecar in a network namespace.
+func SidecarUnit(service, netns string) string { return service + "@" + netns + ".service" }
+
+// SidecarNetns returns the network namespace of a sidecar's unit, and whether
+// unit is a sidecar of the service at all.
+func SidecarNetns(service, unit string) (netns string, ok bool) {
+	rest, ok := strings.CutPrefix(unit, service+"@")
+	if !ok {
+		return "", false
+	}
+	netns, ok = strings.CutSuffix(rest, ".service")
+	return netns, ok && netns != ""
+}
+
+// Container returns the name of the container of a sidecar.
+func Container(service, netns string) string { return service + "-" + netns }
+
+// Longest names, in bytes. A unit's name has at most 255 bytes
+// (UNIT_NAME_MAX in systemd); the service's part is kept short enough that
+// every network namespace of Neutron fits beside it.
+const (
+	maxService = 100
+	maxUnit    = 255
+)
+
+// CheckService says what is wrong with a service's name, which becomes the
+// prefix of unit names (systemd.unit(5)) and of container names (Podman and
+// Docker: [a-zA-Z0-9][a-zA-Z0-9_.-]*).
+func CheckService(service string) error {
+	if err := checkName(service); err != nil {
+		return err
+	}
+	if len(service) > maxService {
+		return fmt.Errorf("is longer than %d bytes", maxService)
+	}
+	if service == KillScripts {
+		return errors.New("is the name of the directory of the kill scripts")
+	}
+	return nil
+}
+
+// CheckNetns says what is wrong with a network namespace's name for a sidecar
+// of the service: it becomes the instance of a unit, without escaping, and a
+// part of a container's name.
+func CheckNetns(service, netns string) error {
+	if err := checkName(netns); err != nil {
+		return err
+	}
+	if len(SidecarUnit(service, netns)) > maxUnit {
+		return fmt.Errorf("makes a unit name longer than %d bytes", maxUnit)
+	}
+	return nil
+}
+
+func checkName(name string) error {
+	if name == "" {
+		return errors.New("is empty")
+	}
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case i > 0 && (c == '_' || c == '.' || c == '-'):
+		case i == 0:
+			return errors.New("has to begin with a letter or a digit")
+		default:
+			return fmt.Errorf("holds %q; only letters, digits, '_', '.' and '-' are allowed", c)
+		}
+	}
+	return nil
+}
