@@ -1,0 +1,158 @@
+package conf
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+)
+
+// checkNames has a name used by one definition only. The one whose file has
+// that name keeps it, else the first by file name. A definition that is broken
+// keeps its name as well: another that took it over would lose it again when
+// the first one is mended.
+func checkNames(drafts []*draft) {
+	owners := make(map[string]*draft)
+	for _, d := range drafts {
+		if !d.named {
+			continue
+		}
+		name := d.service.Name
+		if owners[name] == nil || d.base == name {
+			owners[name] = d
+		}
+	}
+	for _, d := range drafts {
+		if owner := owners[d.service.Name]; d.named && owner != d {
+			d.duplicate = true
+			d.fail("service_name", "%s is already the name of the service in %s; choose another name",
+				quote(d.service.Name), owner.path)
+		}
+	}
+}
+
+// checkPaths has no service's files in the way of another's. Of two that are,
+// the first by name is left alone. Several services may share a kill script.
+func checkPaths(drafts []*draft) {
+	type owner struct {
+		*draft
+		file string
+	}
+	var (
+		files  = make(map[string]owner) // by path
+		above  = make(map[string]owner) // by each directory that holds one, at any depth
+		sorted = slices.SortedFunc(slices.Values(drafts), func(a, b *draft) int {
+			return cmp.Compare(a.service.Name, b.service.Name)
+		})
+	)
+	for _, d := range sorted {
+		if len(d.problems) > 0 {
+			continue
+		}
+		mine, script := d.service.files()
+		for _, file := range mine {
+			other, clash := files[file]
+			if clash && file == script && file == other.service.killScript() {
+				continue
+			}
+			if !clash {
+				other, clash = above[file]
+			}
+			for dir := path.Dir(file); !clash && dir != "/"; dir = path.Dir(dir) {
+				other, clash = files[dir]
+			}
+			if clash {
+				d.fail("service_dir", "the service's file %s is in the way of %s, a file of service %s in %s; choose another service_dir or service_name",
+					file, other.file, quote(other.service.Name), other.path)
+				break
+			}
+		}
+		if len(d.problems) > 0 {
+			continue
+		}
+		for _, file := range mine {
+			files[file] = owner{d, file}
+			for dir := path.Dir(file); dir != "/"; dir = path.Dir(dir) {
+				// What is above this one already has all directories above it.
+				if _, ok := above[dir]; ok {
+					break
+				}
+				above[dir] = owner{d, file}
+			}
+		}
+	}
+}
+
+// files returns the paths of a service's files, and that of the kill script
+// among them.
+func (s *Service) files() (files []string, script string) {
+	dir := layout.StateDir(s.Dir, s.Name)
+	for _, name := range []string{
+		layout.Wrapper, layout.Client, layout.Socket, layout.Spool,
+		layout.SpoolTimestamp, layout.SpoolLock, layout.SpoolFailed,
+	} {
+		files = append(files, path.Join(dir, name))
+	}
+	if script = s.killScript(); script != "" {
+		files = append(files, script)
+	}
+	return files, script
+}
+
+func (s *Service) killScript() string {
+	if s.KillScript == "" {
+		return ""
+	}
+	return layout.KillScript(s.Dir, s.KillScript)
+}
+
+// claim tells how good a draft's right to its name is.
+func (d *draft) claim() int {
+	switch {
+	case d.named && !d.duplicate:
+		return 2
+	case d.named:
+		return 1
+	}
+	return 0
+}
+
+// name returns the service's name if it is known, and otherwise one that is
+// made from the file's name.
+func (d *draft) name() string {
+	if d.named {
+		return d.service.Name
+	}
+	name := strings.Map(func(r rune) rune {
+		if layout.CheckService("x"+string(r)) != nil {
+			return '-'
+		}
+		return r
+	}, d.base)
+	return cmp.Or(strings.TrimLeft(name, "-_."), "unnamed")
+}
+
+// freeName returns name, or what comes nearest to it, as a valid name of a
+// service that is not taken.
+func freeName(name string, taken map[string]bool) string {
+	for n := 0; ; n++ {
+		end := ""
+		switch {
+		case n == 1:
+			end = "-broken"
+		case n > 1:
+			end = fmt.Sprintf("-broken-%d", n)
+		}
+		start := name
+		for len(start) > 1 && layout.CheckService(start+end) != nil {
+			start = start[:len(start)-1]
+		}
+		free := start + end
+		if !taken[free] && layout.CheckService(free) == nil {
+			return free
+		}
+	}
+}

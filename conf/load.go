@@ -1,0 +1,228 @@
+package conf
+
+import (
+	"cmp"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// The directories of definitions, the first one wins.
+const (
+	AdminDir  = "/etc/tripleo-wrappers"
+	VendorDir = "/usr/lib/tripleo-wrappers"
+)
+
+const (
+	suffix       = ".toml"
+	dropInSuffix = ".toml.d"
+)
+
+// Load reads all definitions below root: "/" on a host, or another directory
+// that holds a host's file system. It never fails; what is wrong is in the
+// Set's Broken.
+func Load(root string) Set {
+	if root == "" {
+		root = "/"
+	}
+	root = filepath.Clean(root)
+	definitions, unreadable := find(root)
+	var drafts []*draft
+	for _, def := range definitions {
+		if d := read(root, def); d != nil {
+			drafts = append(drafts, d)
+		}
+	}
+	return sortOut(append(drafts, unreadable...))
+}
+
+// A definition is a definition's file and its drop-ins, before they are read.
+type definition struct {
+	base     string // the file's name without its suffix
+	source   string
+	dropIns  []string // in order; masks are among them
+	problems []Problem
+}
+
+// find lists all definitions, sorted by file name, with a draft for each
+// directory that cannot be read.
+func find(root string) (definitions []definition, unreadable []*draft) {
+	dirs := []string{AdminDir, VendorDir}
+	listings := make([]listing, len(dirs))
+	for i, dir := range dirs {
+		var err error
+		if listings[i], err = list(root, dir); err != nil {
+			d := newDraft(root, path.Base(dir), dir)
+			d.problems = []Problem{{File: d.path, Message: err.Error()}}
+			unreadable = append(unreadable, d)
+		}
+	}
+	files := merge(dirs, listings)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		def := definition{base: strings.TrimSuffix(name, suffix), source: files[name]}
+		def.findDropIns(root, dirs, listings)
+		definitions = append(definitions, def)
+	}
+	return definitions, unreadable
+}
+
+// findDropIns lists the drop-ins of a definition.
+func (def *definition) findDropIns(root string, dirs []string, listings []listing) {
+	var (
+		dropInDirs []string
+		found      []listing
+	)
+	for i, dir := range dirs {
+		if !listings[i].dropInDirs[def.base] {
+			continue
+		}
+		dir = path.Join(dir, def.base+dropInSuffix)
+		l, err := list(root, dir)
+		if err != nil {
+			def.problems = append(def.problems, Problem{File: filepath.Join(root, dir), Message: err.Error()})
+		}
+		dropInDirs, found = append(dropInDirs, dir), append(found, l)
+	}
+	files := merge(dropInDirs, found)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		def.dropIns = append(def.dropIns, files[name])
+	}
+}
+
+// merge maps the names of files in several directories to their paths, where a
+// name in an earlier directory wins.
+func merge(dirs []string, listings []listing) map[string]string {
+	paths := make(map[string]string)
+	for i, dir := range dirs {
+		for _, name := range listings[i].files {
+			if _, ok := paths[name]; !ok {
+				paths[name] = path.Join(dir, name)
+			}
+		}
+	}
+	return paths
+}
+
+// A listing is what a directory holds that concerns us.
+type listing struct {
+	files      []string        // names with .toml at their end
+	dropInDirs map[string]bool // names with .toml.d at their end, without it
+}
+
+// list reads a directory. One that does not exist is empty.
+func list(root, dir string) (listing, error) {
+	target, err := follow(root, dir)
+	if err != nil {
+		return listing{}, err
+	}
+	entries, err := os.ReadDir(filepath.Join(root, target))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		err = cannotRead(err)
+	}
+	l := listing{dropInDirs: make(map[string]bool)}
+	for _, e := range entries {
+		name := e.Name()
+		if strings.HasPrefix(name, ".") {
+			continue
+		}
+		if base, ok := strings.CutSuffix(name, dropInSuffix); ok {
+			l.dropInDirs[base] = true
+		} else if strings.HasSuffix(name, suffix) {
+			l.files = append(l.files, name)
+		}
+	}
+	return l, err
+}
+
+// read reads a definition and its drop-ins into a draft and checks it. It
+// returns nil for a definition that is masked.
+func read(root string, def definition) *draft {
+	d := newDraft(root, def.base, def.source)
+	main := d.read(root, def.source)
+	if main == nil && len(d.problems) == 0 {
+		return nil
+	}
+	if len(def.problems) > 0 {
+		d.incomplete = true
+		d.problems = append(d.problems, def.problems...)
+	}
+	if main != nil {
+		d.apply(main)
+	}
+	for _, source := range def.dropIns {
+		if doc := d.read(root, source); doc != nil {
+			d.apply(doc)
+			d.service.DropIns = append(d.service.DropIns, source)
+		}
+	}
+	d.check()
+	return d
+}
+
+// read reads one file. It returns nil for a mask, and for a file that has a
+// problem as a whole.
+func (d *draft) read(root, source string) *document {
+	file := filepath.Join(root, source)
+	text, mask, err := readFile(root, source)
+	if err != nil {
+		d.incomplete = true
+		d.problems = append(d.problems, Problem{File: file, Message: err.Error()})
+		return nil
+	}
+	if mask {
+		return nil
+	}
+	tables, err := parseTOML(text)
+	if err != nil {
+		p := Problem{File: file, Line: 1, Column: 1, Message: err.Error()}
+		var se *syntaxError
+		if errors.As(err, &se) {
+			p.Line, p.Column = lineColumn(text, se.offset)
+		}
+		d.incomplete = true
+		d.problems = append(d.problems, p)
+		return nil
+	}
+	return &document{path: file, text: text, tables: tables}
+}
+
+// sortOut makes services of the drafts without a problem, and Brokens of the others.
+func sortOut(drafts []*draft) Set {
+	checkNames(drafts)
+	checkPaths(drafts)
+
+	var (
+		set    Set
+		broken []*draft
+		taken  = make(map[string]bool)
+	)
+	for _, d := range drafts {
+		if len(d.problems) > 0 {
+			broken = append(broken, d)
+			continue
+		}
+		set.Services = append(set.Services, d.service)
+		taken[d.service.Name] = true
+	}
+	// Who has a right to a name gets it before those whose name is made up.
+	slices.SortStableFunc(broken, func(a, b *draft) int {
+		return cmp.Compare(b.claim(), a.claim())
+	})
+	for _, d := range broken {
+		sortProblems(d.problems)
+		name := freeName(d.name(), taken)
+		taken[name] = true
+		set.Broken = append(set.Broken, Broken{Name: name, Source: d.service.Source, Problems: d.problems})
+	}
+	slices.SortFunc(set.Services, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(set.Broken, func(a, b Broken) int { return cmp.Compare(a.Name, b.Name) })
+	return set
+}

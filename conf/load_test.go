@@ -1,0 +1,370 @@
+package conf
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+)
+
+var update = flag.Bool("update", false, "write the expected files of testdata")
+
+// Each directory of testdata that holds etc or usr is a case: the root of a
+// host, with what must come out of it beside etc and usr. A new case is a new
+// directory; go test -update writes the expected files, to be read before they
+// are committed.
+func TestGolden(t *testing.T) {
+	roots := map[string]bool{}
+	for _, pattern := range []string{"testdata/*/etc", "testdata/*/usr"} {
+		dirs, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range dirs {
+			roots[filepath.Dir(dir)] = true
+		}
+	}
+	if len(roots) == 0 {
+		t.Fatal("no cases")
+	}
+	for root := range roots {
+		t.Run(filepath.Base(root), func(t *testing.T) {
+			set := Load(root)
+			checkConsistent(t, set)
+
+			services, err := json.MarshalIndent(set.Services, "", "\t")
+			if err != nil {
+				t.Fatal(err)
+			}
+			compare(t, filepath.Join(root, "services.json"), string(services)+"\n")
+
+			var problems strings.Builder
+			for _, b := range set.Broken {
+				fmt.Fprintf(&problems, "broken %s: %s\n", b.Name, b.Source)
+			}
+			for _, p := range set.Problems() {
+				fmt.Fprintln(&problems, p.Error())
+			}
+			compare(t, filepath.Join(root, "problems.txt"), problems.String())
+
+			if diff := cmp.Diff(set, Load(root)); diff != "" {
+				t.Errorf("a second Load differs:\n%s", diff)
+			}
+		})
+	}
+}
+
+func compare(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+// checkConsistent checks what holds for every Set.
+func checkConsistent(t *testing.T, set Set) {
+	t.Helper()
+	names, sources := map[string]bool{}, map[string]bool{}
+	add := func(name, source string) {
+		if err := layout.CheckService(name); err != nil {
+			t.Errorf("name %q of %s %v", name, source, err)
+		}
+		if names[name] {
+			t.Errorf("two have the name %q", name)
+		}
+		if sources[source] {
+			t.Errorf("%s is there twice", source)
+		}
+		names[name], sources[source] = true, true
+	}
+	for i, s := range set.Services {
+		add(s.Name, s.Source)
+		if i > 0 && set.Services[i-1].Name >= s.Name {
+			t.Errorf("service %s is not sorted", s.Name)
+		}
+		if !filepath.IsAbs(s.Dir) || filepath.Clean(s.Dir) != s.Dir {
+			t.Errorf("%s: Dir is %q", s.Name, s.Dir)
+		}
+		if (s.Command.Shell == "") == (len(s.Command.Argv) == 0) {
+			t.Errorf("%s: Command is %+v", s.Name, s.Command)
+		}
+		if s.IdleTimeout <= 0 || s.Ready.Timeout <= 0 {
+			t.Errorf("%s: a timeout is not positive", s.Name)
+		}
+	}
+	for i, b := range set.Broken {
+		add(b.Name, b.Source)
+		if i > 0 && set.Broken[i-1].Name >= b.Name {
+			t.Errorf("broken %s is not sorted", b.Name)
+		}
+		if len(b.Problems) == 0 {
+			t.Errorf("%s is broken without a problem", b.Name)
+		}
+		for _, p := range b.Problems {
+			if p.File == "" || p.Message == "" || (p.Line > 0) != (p.Column > 0) || p.Line < 0 {
+				t.Errorf("%s has the problem %+v", b.Name, p)
+			}
+			if strings.ContainsAny(p.Message, "\n\x00") {
+				t.Errorf("a message is not one line: %q", p.Message)
+			}
+		}
+	}
+}
+
+// tree writes files below a new root, by their paths inside it.
+func tree(t testing.TB, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		file := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+const good = `service_dir = "/var/lib/neutron"
+cmd = "dnsmasq"
+image_name = "a"
+`
+
+// messages returns the problems of a root, without the root in them.
+func messages(root string) []string {
+	var got []string
+	for _, p := range Load(root).Problems() {
+		got = append(got, strings.TrimPrefix(p.Error(), root))
+	}
+	return got
+}
+
+func TestNoDirectories(t *testing.T) {
+	if diff := cmp.Diff(Set{}, Load(t.TempDir())); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What is not a regular file is reported, and never waited for.
+func TestNotRegular(t *testing.T) {
+	root := tree(t, map[string]string{
+		AdminDir + "/good.toml":   good,
+		AdminDir + "/large.toml":  strings.Repeat("#", maxSize+1),
+		AdminDir + "/most.toml":   good + strings.Repeat("#", maxSize-len(good)),
+		AdminDir + "/file.toml":   good,
+		AdminDir + "/file.toml.d": "a file where a directory of drop-ins is expected",
+	})
+	dir := filepath.Join(root, AdminDir)
+	for _, err := range []error{
+		os.Mkdir(filepath.Join(dir, "dir.toml"), 0o755),
+		syscall.Mkfifo(filepath.Join(dir, "fifo.toml"), 0o644),
+		os.Symlink("fifo.toml", filepath.Join(dir, "to-fifo.toml")),
+		os.Symlink("nowhere", filepath.Join(dir, "dangling.toml")),
+		os.Symlink("loop.toml", filepath.Join(dir, "loop.toml")),
+		os.MkdirAll(filepath.Join(root, VendorDir), 0o755),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan []string, 1)
+	go func() { done <- messages(root) }()
+	select {
+	case got := <-done:
+		want := []string{
+			AdminDir + "/dangling.toml: is a symbolic link to a file that does not exist; to mask a definition link it to /dev/null",
+			AdminDir + "/dir.toml: is a directory; a definition has to be a regular file",
+			AdminDir + "/fifo.toml: is a FIFO; a definition has to be a regular file",
+			AdminDir + "/file.toml.d: cannot be read: not a directory",
+			AdminDir + "/large.toml: is larger than 1048576 bytes; a definition has to be smaller",
+			AdminDir + "/loop.toml: cannot be read: too many levels of symbolic links",
+			AdminDir + "/to-fifo.toml: is a FIFO; a definition has to be a regular file",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Load hangs")
+	}
+	set := Load(root)
+	checkConsistent(t, set)
+	if len(set.Services) != 2 || set.Services[0].Name != "good" || set.Services[1].Name != "most" {
+		t.Errorf("services: %+v", set.Services)
+	}
+}
+
+func TestUnreadableDirectory(t *testing.T) {
+	root := tree(t, map[string]string{
+		AdminDir:                 "a file",
+		VendorDir + "/good.toml": good,
+	})
+	set := Load(root)
+	checkConsistent(t, set)
+	if len(set.Services) != 1 {
+		t.Errorf("services: %+v", set.Services)
+	}
+	if diff := cmp.Diff([]string{AdminDir + ": cannot be read: not a directory"}, messages(root)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Permission bits do not keep root from reading; a link to itself does.
+func TestUnreadableFile(t *testing.T) {
+	root := tree(t, map[string]string{AdminDir + "/b.toml": good})
+	if err := os.Symlink("a.toml", filepath.Join(root, AdminDir, "a.toml")); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{AdminDir + "/a.toml: cannot be read: too many levels of symbolic links"}, messages(root)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Inside another root a link leads to where it would on a host booted from it.
+func TestLinksStayInsideRoot(t *testing.T) {
+	root := tree(t, map[string]string{
+		"/srv/definitions/linked.toml": good,
+		VendorDir + "/masked.toml":     good,
+		VendorDir + "/twice.toml":      good,
+	})
+	outside := filepath.Join(t.TempDir(), "outside.toml")
+	if err := os.WriteFile(outside, []byte(good), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(root, AdminDir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range map[string]string{
+		"absolute.toml": "/srv/definitions/linked.toml",
+		"relative.toml": "../../srv/definitions/linked.toml",
+		"climbing.toml": "../../../../../../../../../srv/definitions/linked.toml",
+		"outside.toml":  outside,
+		"masked.toml":   "../../../../../dev/null",
+		"null.toml":     "/dev/null",
+		"twice.toml":    "null.toml",
+	} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set := Load(root)
+	checkConsistent(t, set)
+	var names []string
+	for _, s := range set.Services {
+		names = append(names, s.Name)
+	}
+	if diff := cmp.Diff([]string{"absolute", "climbing", "relative"}, names); diff != "" {
+		t.Errorf("services (-want +got):\n%s", diff)
+	}
+	if len(set.Broken) != 1 || set.Broken[0].Name != "outside" {
+		t.Errorf("broken: %+v", set.Broken)
+	}
+}
+
+func TestManyUnknownKeys(t *testing.T) {
+	var text strings.Builder
+	text.WriteString(good)
+	for i := range 20000 {
+		fmt.Fprintf(&text, "a.k%d = 1\nx%d = 1\n", i, i)
+	}
+	root := tree(t, map[string]string{AdminDir + "/a.toml": text.String()})
+	start := time.Now()
+	got := messages(root)
+	if len(got) != maxUnknown+1 {
+		t.Errorf("%d problems", len(got))
+	}
+	if d := time.Since(start); d > 20*time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
+func TestManyBrokenOfOneName(t *testing.T) {
+	files := map[string]string{}
+	for i := range 300 {
+		files[fmt.Sprintf("%s/%03d.toml", AdminDir, i)] = good + `service_name = "same"`
+	}
+	set := Load(tree(t, files))
+	checkConsistent(t, set)
+	if len(set.Services) != 1 || set.Services[0].Source != AdminDir+"/000.toml" || len(set.Broken) != 299 {
+		t.Errorf("%d services, %d broken", len(set.Services), len(set.Broken))
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	cases, err := filepath.Glob("testdata/*/*/*tripleo-wrappers/*.toml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	more, _ := filepath.Glob("testdata/*/usr/lib/tripleo-wrappers/*.toml")
+	for _, file := range append(cases, more...) {
+		if text, err := os.ReadFile(file); err == nil {
+			f.Add(text, []byte("debug = true"))
+		}
+	}
+	f.Fuzz(func(t *testing.T, main, dropIn []byte) {
+		root := tree(t, map[string]string{
+			AdminDir + "/fuzz.toml":          string(main),
+			AdminDir + "/fuzz.toml.d/a.toml": string(dropIn),
+			AdminDir + "/other.toml":         good,
+		})
+		// The fuzzer itself does not notice a hang.
+		hang := time.AfterFunc(20*time.Second, func() { panic("Load hangs") })
+		set := Load(root)
+		hang.Stop()
+		checkConsistent(t, set)
+		want := 2
+		if len(main) == 0 {
+			want = 1
+		}
+		if n := len(set.Services) + len(set.Broken); n != want {
+			t.Errorf("%d files became %d", want, n)
+		}
+		for _, p := range set.Problems() {
+			text, ok := map[string][]byte{"fuzz.toml": main, "a.toml": dropIn}[filepath.Base(p.File)]
+			if !ok && filepath.Base(p.File) == "other.toml" {
+				text = []byte(good) // fuzz.toml may have taken its name
+			}
+			if p.Line > 1+strings.Count(string(text), "\n") || p.Column > len(text)+1 {
+				t.Errorf("%v is outside of the file", p)
+			}
+		}
+	})
+}
+
+func BenchmarkLoad1000(b *testing.B) {
+	role, err := os.ReadFile("testdata/role/etc/tripleo-wrappers/neutron-dnsmasq.toml")
+	if err != nil {
+		b.Fatal(err)
+	}
+	files := map[string]string{}
+	for i := range 1000 {
+		files[fmt.Sprintf("%s/s%d.toml", AdminDir, i)] = strings.Replace(string(role), "neutron-dnsmasq", fmt.Sprint("s", i), 1)
+	}
+	root := tree(b, files)
+	for b.Loop() {
+		if set := Load(root); len(set.Services) != 1000 {
+			b.Fatal(set.Problems())
+		}
+	}
+}
