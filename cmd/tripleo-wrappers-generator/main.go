@@ -1,0 +1,117 @@
+// Command tripleo-wrappers-generator is the systemd generator: it makes units
+// of the definitions in /etc/tripleo-wrappers.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/generator"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/version"
+)
+
+const usage = `tripleo-wrappers-generator makes systemd units of the definitions of sidecars.
+
+systemd runs it at boot and at "systemctl daemon-reload":
+  tripleo-wrappers-generator NORMAL-DIR EARLY-DIR LATE-DIR
+      Read /etc/tripleo-wrappers/*.toml and /usr/lib/tripleo-wrappers/*.toml,
+      and write units into NORMAL-DIR. A definition that is broken gets a unit
+      that fails and says why; the others are not affected.
+
+By hand, to see what it would make:
+  tripleo-wrappers-generator --dry-run
+  tripleo-wrappers-generator --dry-run --root=/srv/image
+
+Options:
+  --dry-run    print the units, each with its file name, and write nothing
+  --root=DIR   read the definitions below DIR
+  --help, --version
+
+Exit status: 0, 1 if a definition is broken or a unit could not be written, 2
+for a call that makes no sense. Messages go to standard error if that is a
+terminal, else to the kernel's log (dmesg, journalctl -k).
+`
+
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(args []string, stdout io.Writer, stderr *os.File) int {
+	flags := flag.NewFlagSet("tripleo-wrappers-generator", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	dryRun := flags.Bool("dry-run", false, "")
+	root := flags.String("root", "/", "")
+	showVersion := flags.Bool("version", false, "")
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "tripleo-wrappers-generator: %v; try --help\n", err)
+		return exitUsage
+	case *showVersion:
+		fmt.Fprintln(stdout, "tripleo-wrappers-generator", version.Version)
+		return exitOK
+	case *dryRun && flags.NArg() > 0, !*dryRun && flags.NArg() != 3:
+		fmt.Fprintln(stderr, "tripleo-wrappers-generator: takes three directories, or --dry-run; try --help")
+		return exitUsage
+	}
+	if os.Getenv("SYSTEMD_SCOPE") == "user" {
+		return exitOK // sidecars are the system's, a user's manager has none
+	}
+
+	files, set := generator.Render(*root)
+	log := stderr
+	if *dryRun {
+		err = generator.Print(stdout, files)
+	} else {
+		err = generator.Write(flags.Arg(0), files)
+		log = kernelLog(stderr)
+	}
+	for _, problem := range set.Problems() {
+		complain(log, problem)
+	}
+	if err != nil {
+		complain(log, err)
+	}
+	if err != nil || len(set.Broken) > 0 {
+		return exitError
+	}
+	return exitOK
+}
+
+// kernelLog returns where messages go: the journal does not run yet when
+// systemd runs generators at boot. A container may have no kernel log.
+func kernelLog(stderr *os.File) *os.File {
+	if _, err := unix.IoctlGetTermios(int(stderr.Fd()), unix.TCGETS); err == nil {
+		return stderr
+	}
+	kmsg, err := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0)
+	if err != nil {
+		return stderr
+	}
+	return kmsg // closed by our end
+}
+
+// complain writes one message: one write to the kernel's log is one record,
+// whose priority stands before it (sd-daemon(3)).
+func complain(log *os.File, err error) {
+	priority := ""
+	if log.Name() == "/dev/kmsg" {
+		priority = "<3>"
+	}
+	// There is nowhere else to say that this failed.
+	_, _ = fmt.Fprintf(log, "%stripleo-wrappers-generator: %v\n", priority, err)
+}

@@ -1,0 +1,105 @@
+// Package generator joins definitions and units: it reads the one and writes
+// the other, as systemd.generator(7) has it.
+//
+// It does nothing else. It runs before anything is mounted or started, several
+// of it may run at once, and all that it leaves behind is below the directory
+// that it was given.
+package generator
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/units"
+)
+
+// Render returns the units of all definitions below root, and the definitions
+// themselves, those that no unit can be made of among the broken ones. What is
+// good is rendered whatever else is bad; what is bad has units that say so.
+func Render(root string) ([]units.File, conf.Set) {
+	loaded := conf.Load(root)
+	set := conf.Set{Broken: loaded.Broken}
+	var files []units.File
+	for _, service := range loaded.Services {
+		rendered, err := units.Render(&service)
+		if err != nil {
+			set.Broken = append(set.Broken, conf.Broken{
+				Name: service.Name, Source: service.Source,
+				Problems: []conf.Problem{{File: filepath.Join(root, service.Source), Message: err.Error()}},
+			})
+			continue
+		}
+		set.Services = append(set.Services, service)
+		files = append(files, rendered...)
+	}
+	for i := range set.Broken {
+		files = append(files, units.RenderBroken(&set.Broken[i])...)
+	}
+	return files, set
+}
+
+// Write writes units below a directory, each at once or not at all, and goes
+// on after an error. It returns all errors.
+func Write(dir string, files []units.File) error {
+	var errs []error
+	made := map[string]bool{}
+	for _, file := range files {
+		name := filepath.Join(dir, file.Name)
+		if parent := filepath.Dir(name); !made[parent] {
+			if err := os.MkdirAll(parent, 0o755); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			made[parent] = true
+		}
+		if err := write(name, file); err != nil {
+			errs = append(errs, fmt.Errorf("writing unit %s: %w", file.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// write makes the file under another name and renames it, so that whoever
+// reads or writes the same unit at the same time never has half of one.
+func write(name string, file units.File) error {
+	temporary := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+"."+rand.Text())
+	var err error
+	if file.Link != "" {
+		err = os.Symlink(file.Link, temporary)
+	} else {
+		err = os.WriteFile(temporary, []byte(file.Text), 0o644)
+	}
+	if err == nil {
+		err = os.Rename(temporary, name)
+	}
+	if err != nil {
+		if removeErr := os.Remove(temporary); !errors.Is(removeErr, os.ErrNotExist) {
+			err = errors.Join(err, removeErr)
+		}
+	}
+	return err
+}
+
+// Print prints units with their names, for people.
+func Print(w io.Writer, files []units.File) error {
+	for i, file := range files {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		var err error
+		if file.Link != "" {
+			_, err = fmt.Fprintf(w, "# %s -> %s\n", file.Name, file.Link)
+		} else {
+			_, err = fmt.Fprintf(w, "# %s\n%s", file.Name, file.Text)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
