@@ -1,0 +1,237 @@
+package varlink
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"time"
+)
+
+// How long a client may take to send a whole message and to take a whole
+// reply. Both are on the same host: anything slower is not honest.
+const (
+	readTimeout  = 5 * time.Second
+	writeTimeout = 5 * time.Second
+)
+
+// A Method serves one call. The parameters are what the caller sent, which may
+// be empty or no JSON object at all; ReadParameters turns them into a value.
+// What it returns is marshalled into the reply's parameters; an *Error becomes
+// that error reply.
+type Method func(ctx context.Context, conn *net.UnixConn, parameters json.RawMessage) (any, error)
+
+// An Interface is a Varlink interface: its name, its definition in the Varlink
+// interface definition language, and its methods without the interface's name.
+type Interface struct {
+	Name        string
+	Description string
+	Methods     map[string]Method
+}
+
+// A Service is what answers on a socket.
+type Service struct {
+	Vendor, Product, Version, URL string
+	Interface                     Interface
+	// Internal makes an error reply of an error that a method returned and
+	// that is no *Error.
+	Internal func(error) *Error
+}
+
+// serviceInterface is the interface that each Varlink service has. Its
+// definition is the specification's.
+const serviceInterface = "org.varlink.service"
+
+const serviceDescription = `# The Varlink Service Interface is provided by every varlink service. It
+# describes the service and the interfaces it implements.
+interface org.varlink.service
+
+# Get a list of all the interfaces a service provides and information
+# about the implementation.
+method GetInfo() -> (
+  vendor: string,
+  product: string,
+  version: string,
+  url: string,
+  interfaces: []string
+)
+
+# Get the description of an interface that is implemented by this service.
+method GetInterfaceDescription(interface: string) -> (description: string)
+
+# The requested interface was not found.
+error InterfaceNotFound (interface: string)
+
+# The requested method was not found
+error MethodNotFound (method: string)
+
+# The interface defines the requested method, but the service does not
+# implement it.
+error MethodNotImplemented (method: string)
+
+# One of the passed parameters is invalid.
+error InvalidParameter (parameter: string)
+
+# Client is denied access
+error PermissionDenied ()
+
+# Method is expected to be called with 'more' set to true, but wasn't
+error ExpectedMore ()
+`
+
+// InvalidParameter is the error for a parameter that is missing or wrong.
+func InvalidParameter(name string) *Error {
+	return &Error{serviceInterface + ".InvalidParameter", map[string]string{"parameter": name}}
+}
+
+// ReadParameters reads a call's parameters into the struct that v points at.
+// Unknown parameters are an error, as the specification has it.
+func ReadParameters(parameters json.RawMessage, v any) error {
+	if len(parameters) == 0 {
+		parameters = json.RawMessage("{}")
+	}
+	decoder := json.NewDecoder(strings.NewReader(string(parameters)))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(v); err != nil {
+		name := "parameters"
+		var typeError *json.UnmarshalTypeError
+		if errors.As(err, &typeError) && typeError.Field != "" {
+			name = typeError.Field
+		} else if _, unknown, found := strings.Cut(err.Error(), "unknown field "); found {
+			name = strings.Trim(unknown, `"`)
+		}
+		return InvalidParameter(name)
+	}
+	return nil
+}
+
+// ServeConn answers the calls of one connection, one after the other, until
+// the client closes it, ctx is done, or the client breaks the protocol: too
+// slow, too large, no JSON. What it broke is told to the client, as far as it
+// still reads, and returned. The caller closes the connection.
+func (s *Service) ServeConn(ctx context.Context, conn *net.UnixConn) error {
+	// When there is no more serving to do, a connection without a call under
+	// way must not hold things up until its deadline.
+	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Now()) })
+	defer stop()
+	reader := bufio.NewReader(conn)
+	for ctx.Err() == nil {
+		if err := conn.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
+			return err
+		}
+		message, err := ReadMessage(reader)
+		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			s.Refuse(conn, err)
+			return err
+		}
+		var call Call
+		if err := json.Unmarshal(message, &call); err != nil {
+			err := errors.New("message is not a Varlink call: " + err.Error())
+			s.Refuse(conn, err)
+			return err
+		}
+		result, err := s.dispatch(ctx, conn, &call)
+		if err != nil && ctx.Err() != nil {
+			// Cut short, which is no answer: a client whose connection breaks
+			// without one knows to ask again.
+			return nil
+		}
+		if call.Oneway {
+			continue
+		}
+		if err := s.reply(conn, result, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Refuse answers whatever the client sends, or has begun to send, with an
+// error. The caller closes the connection.
+func (s *Service) Refuse(conn *net.UnixConn, err error) {
+	// The client may be gone; there is nobody else to tell.
+	_ = s.reply(conn, nil, err)
+	// Closing a socket with unread input resets it, and the reply with it.
+	_ = conn.CloseWrite()
+	_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	_, _ = io.CopyN(io.Discard, conn, 4*MaxMessage)
+}
+
+func (s *Service) reply(conn *net.UnixConn, result any, err error) error {
+	var reply Reply
+	parameters := result
+	if err != nil {
+		var named *Error
+		if !errors.As(err, &named) {
+			named = s.Internal(err)
+		}
+		reply.Error, parameters = named.Name, named.Parameters
+	}
+	if parameters == nil {
+		parameters = struct{}{}
+	}
+	text, err := json.Marshal(parameters)
+	if err != nil {
+		return err
+	}
+	reply.Parameters = text
+	if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	return WriteMessage(conn, &reply)
+}
+
+func (s *Service) dispatch(ctx context.Context, conn *net.UnixConn, call *Call) (any, error) {
+	dot := strings.LastIndexByte(call.Method, '.')
+	if dot < 0 {
+		return nil, InvalidParameter("method")
+	}
+	switch interfaceName, method := call.Method[:dot], call.Method[dot+1:]; interfaceName {
+	case s.Interface.Name:
+		if serve, ok := s.Interface.Methods[method]; ok {
+			return serve(ctx, conn, call.Parameters)
+		}
+	case serviceInterface:
+		switch method {
+		case "GetInfo":
+			return s.info(), nil
+		case "GetInterfaceDescription":
+			return s.describe(call.Parameters)
+		}
+	default:
+		return nil, &Error{serviceInterface + ".InterfaceNotFound", map[string]string{"interface": interfaceName}}
+	}
+	return nil, &Error{serviceInterface + ".MethodNotFound", map[string]string{"method": call.Method}}
+}
+
+func (s *Service) info() any {
+	interfaces := []string{serviceInterface, s.Interface.Name}
+	slices.Sort(interfaces)
+	return map[string]any{
+		"vendor": s.Vendor, "product": s.Product, "version": s.Version, "url": s.URL,
+		"interfaces": interfaces,
+	}
+}
+
+func (s *Service) describe(parameters json.RawMessage) (any, error) {
+	var request struct {
+		Interface string `json:"interface"`
+	}
+	if err := ReadParameters(parameters, &request); err != nil {
+		return nil, err
+	}
+	switch request.Interface {
+	case serviceInterface:
+		return map[string]string{"description": serviceDescription}, nil
+	case s.Interface.Name:
+		return map[string]string{"description": s.Interface.Description}, nil
+	}
+	return nil, &Error{serviceInterface + ".InterfaceNotFound", map[string]string{"interface": request.Interface}}
+}
