@@ -1,0 +1,147 @@
+// Package proc reads what /proc says of a process: whether it is alive, and
+// which unit it belongs to.
+package proc
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+)
+
+// Flags of a process in the ninth field of /proc/PID/stat (include/linux/sched.h).
+const (
+	flagExiting  = 0x00000004 // PF_EXITING: getting shut down
+	flagSignaled = 0x00000400 // PF_SIGNALED: killed by a signal
+)
+
+// Alive says whether a process runs and will go on running. One that has been
+// killed is not alive, even where the kernel has not yet come round to ending
+// it: Neutron starts a helper again at once after `kill -9`, and must not be
+// told that the dying one is fine.
+func Alive(pid int) bool {
+	if pid <= 0 {
+		return false
+	}
+	status, err := os.ReadFile(file(pid, "status"))
+	if err != nil || killPending(status) {
+		return false
+	}
+	stat, err := os.ReadFile(file(pid, "stat"))
+	if err != nil {
+		return false
+	}
+	state, flags, err := parseStat(stat)
+	return err == nil && state != 'Z' && state != 'X' && flags&(flagExiting|flagSignaled) == 0
+}
+
+// killPending says whether SIGKILL is among the pending signals of a
+// /proc/PID/status.
+func killPending(status []byte) bool {
+	const sigkill = 1 << (9 - 1)
+	for line := range bytes.Lines(status) {
+		name, value, _ := strings.Cut(string(line), ":")
+		if name != "SigPnd" && name != "ShdPnd" {
+			continue
+		}
+		mask, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		if err == nil && mask&sigkill != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// parseStat returns the state and the flags of a /proc/PID/stat. The second
+// field, the command in parentheses, may itself hold blanks and parentheses.
+func parseStat(stat []byte) (state byte, flags uint64, err error) {
+	end := bytes.LastIndexByte(stat, ')')
+	fields := strings.Fields(string(stat[end+1:]))
+	if end < 0 || len(fields) < 7 || len(fields[0]) != 1 {
+		return 0, 0, fmt.Errorf("unexpected content: %q", stat)
+	}
+	flags, err = strconv.ParseUint(fields[6], 10, 64)
+	return fields[0][0], flags, err
+}
+
+// Parent returns the pid of a process's parent.
+func Parent(pid int) (int, error) {
+	stat, err := os.ReadFile(file(pid, "stat"))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 2 {
+		return 0, fmt.Errorf("unexpected content of %s: %q", file(pid, "stat"), stat)
+	}
+	return strconv.Atoi(fields[1])
+}
+
+// Children returns the pids of a process's children. It fails where the kernel
+// was built without CONFIG_PROC_CHILDREN.
+func Children(pid int) ([]int, error) {
+	list, err := os.ReadFile(file(pid, path.Join("task", strconv.Itoa(pid), "children")))
+	if err != nil {
+		return nil, err
+	}
+	var children []int
+	for field := range strings.FieldsSeq(string(list)) {
+		child, err := strconv.Atoi(field)
+		if err != nil {
+			return nil, err
+		}
+		children = append(children, child)
+	}
+	return children, nil
+}
+
+// Unit returns the systemd unit that a process belongs to, or "" for one that
+// belongs to none.
+func Unit(pid int) (string, error) {
+	cgroups, err := os.ReadFile(file(pid, "cgroup"))
+	if err != nil {
+		return "", err
+	}
+	return unitOfCgroup(cgroups), nil
+}
+
+// unitOfCgroup finds the unit in a /proc/PID/cgroup (cgroups(7)): the outermost
+// part of the path that is no slice. What lies below it is the unit's own to
+// name (Delegate=yes) and tells nothing. The path is that of the unified
+// hierarchy or, where systemd does not use it, that of its own of version 1.
+func unitOfCgroup(cgroups []byte) string {
+	var unified, legacy string
+	for line := range bytes.Lines(cgroups) {
+		fields := strings.SplitN(strings.TrimSuffix(string(line), "\n"), ":", 3)
+		switch {
+		case len(fields) != 3:
+		case fields[0] == "0" && fields[1] == "":
+			unified = outermostUnit(fields[2])
+		case fields[1] == "name=systemd":
+			legacy = outermostUnit(fields[2])
+		}
+	}
+	return cmp.Or(unified, legacy)
+}
+
+func outermostUnit(cgroup string) string {
+	for part := range strings.SplitSeq(cgroup, "/") {
+		switch path.Ext(part) {
+		case ".slice":
+		case ".service", ".scope", ".socket", ".mount", ".swap":
+			return part
+		default:
+			if part != "" {
+				return ""
+			}
+		}
+	}
+	return ""
+}
+
+func file(pid int, name string) string {
+	return path.Join("/proc", strconv.Itoa(pid), name)
+}

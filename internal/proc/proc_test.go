@@ -1,0 +1,302 @@
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestParseStat(t *testing.T) {
+	const rest = " 1 42 42 0 -1 4194560 100 0 0 0\n"
+	tests := []struct {
+		name, stat string
+		state      byte
+		flags      uint64
+		ok         bool
+	}{
+		{"a process", "42 (dnsmasq) S" + rest, 'S', 4194560, true},
+		{"a zombie", "42 (dnsmasq) Z" + rest, 'Z', 4194560, true},
+		{"blanks in the command", "42 (a b c) R" + rest, 'R', 4194560, true},
+		{"a command that looks like the end of one", "42 (a) Z 1 2) S" + rest, 'S', 4194560, true},
+		{"nothing but parentheses", "42 ()))((() S" + rest, 'S', 4194560, true},
+		{"a newline in the command", "42 (a\n) S) T" + rest, 'T', 4194560, true},
+		{"empty", "", 0, 0, false},
+		{"no command", "42 S" + rest, 0, 0, false},
+		{"cut short", "42 (a) S 1 2 3", 0, 0, false},
+		{"a state of two letters", "42 (a) SS" + rest, 0, 0, false},
+		{"flags that are none", "42 (a) S 1 42 42 0 -1 x", 'S', 0, false},
+	}
+	for _, test := range tests {
+		state, flags, err := parseStat([]byte(test.stat))
+		if state != test.state || flags != test.flags || (err == nil) != test.ok {
+			t.Errorf("%s: state %q, flags %d, error %v; want %q, %d", test.name, state, flags, err, test.state, test.flags)
+		}
+	}
+}
+
+func FuzzParseStat(f *testing.F) {
+	f.Add("dnsmasq", "S", uint32(4))
+	f.Add(") Z (", "R", uint32(0))
+	f.Add("\n", "", uint32(1))
+	f.Fuzz(func(t *testing.T, comm, state string, flags uint32) {
+		gotState, gotFlags, err := parseStat(fmt.Appendf(nil, "1 (%s) %s 1 1 1 0 -1 %d 0\n", comm, state, flags))
+		if len(state) != 1 || state == ")" || strings.TrimSpace(state) == "" {
+			return // no state
+		}
+		if err != nil || gotState != state[0] || gotFlags != uint64(flags) {
+			t.Errorf("state %q, flags %d, error %v; want %q, %d", gotState, gotFlags, err, state, flags)
+		}
+	})
+}
+
+func FuzzParseStatBytes(f *testing.F) {
+	f.Add([]byte("42 (a) S 1 2 3 4 5 6"))
+	f.Add([]byte(")"))
+	f.Fuzz(func(_ *testing.T, stat []byte) {
+		// Must not panic, whatever comes.
+		_, _, _ = parseStat(stat)
+		killPending(stat)
+	})
+}
+
+func TestKillPending(t *testing.T) {
+	tests := []struct {
+		name, status string
+		want         bool
+	}{
+		{"none", "Name:\ta\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000000000\n", false},
+		{"KILL to the thread", "SigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n", true},
+		{"KILL to the process", "SigPnd:\t0000000000000000\nShdPnd:\t0000000000004100\n", true},
+		{"TERM alone", "SigPnd:\t0000000000000000\nShdPnd:\t0000000000004000\n", false},
+		{"KILL is only blocked or ignored", "SigBlk:\t0000000000000100\nSigIgn:\t0000000000000100\n", false},
+		{"a name like it", "Name:\tShdPnd: 100\n", false},
+		{"empty", "", false},
+		{"no number", "SigPnd:\tx\n", false},
+	}
+	for _, test := range tests {
+		if got := killPending([]byte(test.status)); got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
+func TestUnitOfCgroup(t *testing.T) {
+	tests := []struct{ name, cgroups, want string }{
+		{"version 2", "0::/system.slice/dnsmasq.service\n", "dnsmasq.service"},
+		{"an instance, in its own slice", "0::/system.slice/system-d.slice/d@qdhcp-1.service\n", "d@qdhcp-1.service"},
+		{"a container below the unit", "0::/system.slice/d@n.service/libpod-payload-0123/x.scope\n", "d@n.service"},
+		{"a scope", "0::/machine.slice/libpod-0123.scope/container\n", "libpod-0123.scope"},
+		{"a user's service is in the user's manager", "0::/user.slice/user-0.slice/user@0.service/app.slice/x.service\n", "user@0.service"},
+		{"no unit", "0::/init.scope.d/x\n", ""},
+		{"the root", "0::/\n", ""},
+		{"a slice alone", "0::/system.slice\n", ""},
+		{"made by hand", "0::/mine/x.service\n", ""},
+		{"seen from another cgroup namespace", "0::/../../system.slice/x.service\n", ""},
+		{
+			"version 1",
+			"12:pids:/system.slice/x.service\n2:cpu,cpuacct:/\n1:name=systemd:/system.slice/d@n.service\n",
+			"d@n.service",
+		},
+		{
+			"both, the hierarchy of version 2 used",
+			"1:name=systemd:/system.slice/old.service\n0::/system.slice/new.service\n",
+			"new.service",
+		},
+		{
+			"both, that of version 2 not used",
+			"4:memory:/system.slice/x.service\n1:name=systemd:/system.slice/d@n.service\n0::/\n",
+			"d@n.service",
+		},
+		{"version 1 without systemd's", "12:pids:/system.slice/x.service\n", ""},
+		{"a colon in the path", "0::/system.slice/a:b.service\n", "a:b.service"},
+		{"empty", "", ""},
+		{"something else", "hello\n0:\n::\n", ""},
+	}
+	for _, test := range tests {
+		if got := unitOfCgroup([]byte(test.cgroups)); got != test.want {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+func FuzzUnitOfCgroup(f *testing.F) {
+	f.Add([]byte("0::/system.slice/dnsmasq.service\n"))
+	f.Add([]byte("1:name=systemd:/system.slice/d@n.service/x\n0::/\n"))
+	f.Add([]byte("0::/.service\n"))
+	f.Fuzz(func(t *testing.T, cgroups []byte) {
+		unit := unitOfCgroup(cgroups)
+		if strings.Contains(unit, "/") || unit != "" && !slices.Contains(strings.FieldsFunc(string(cgroups), func(r rune) bool {
+			return r == '/' || r == '\n' || r == ':'
+		}), unit) && !strings.Contains(unit, ":") {
+			t.Errorf("unit %q of %q", unit, cgroups)
+		}
+	})
+}
+
+// child starts a program that runs until its end is asked for.
+func child(t *testing.T, program string, args ...string) *exec.Cmd {
+	t.Helper()
+	command := exec.Command(program, args...)
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		// It may have ended, and that it was killed is no news.
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+	return command
+}
+
+// await waits for a change of a child's, and leaves it to be waited for again.
+func await(t *testing.T, pid, change int) {
+	t.Helper()
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, change|unix.WNOWAIT, nil)
+		if err == nil {
+			return
+		}
+		if err != unix.EINTR {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAlive(t *testing.T) {
+	check := func(what string, pid int, want bool) {
+		t.Helper()
+		if got := Alive(pid); got != want {
+			t.Errorf("Alive of %s is %v, want %v", what, got, want)
+		}
+	}
+	check("this process", os.Getpid(), true)
+	check("process 1", 1, true)
+	check("pid 0", 0, false)
+	check("a process group", -os.Getpid(), false)
+	check("a pid that is too large", 1<<30, false)
+
+	sleeping := child(t, "sleep", "1000")
+	check("a child", sleeping.Process.Pid, true)
+	if err := sleeping.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	await(t, sleeping.Process.Pid, unix.WSTOPPED)
+	check("a stopped child", sleeping.Process.Pid, true)
+
+	zombie := child(t, "true")
+	await(t, zombie.Process.Pid, unix.WEXITED)
+	check("a zombie", zombie.Process.Pid, false)
+	if err := zombie.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	check("one that is gone", zombie.Process.Pid, false)
+}
+
+// Neutron starts a helper right after it has killed it. No moment may pass in
+// which the dying one counts.
+func TestAliveRightAfterKill(t *testing.T) {
+	for range 50 {
+		command := child(t, "sleep", "1000")
+		if err := command.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if Alive(command.Process.Pid) {
+			t.Fatal("alive right after SIGKILL")
+		}
+		_ = command.Wait() // that it was killed is no news
+		if Alive(command.Process.Pid) {
+			t.Fatal("alive after its end")
+		}
+	}
+}
+
+// A process may call itself what it likes.
+func TestAliveOfAnOddName(t *testing.T) {
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(sleep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := filepath.Join(t.TempDir(), ") Z 1 (")
+	if err := os.WriteFile(odd, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	command := child(t, odd, "1000")
+	if !Alive(command.Process.Pid) {
+		t.Error("not alive")
+	}
+	if parent, err := Parent(command.Process.Pid); err != nil || parent != os.Getpid() {
+		t.Errorf("parent %d, want %d, error %v", parent, os.Getpid(), err)
+	}
+}
+
+func TestParentAndChildren(t *testing.T) {
+	if parent, err := Parent(os.Getpid()); err != nil || parent != os.Getppid() {
+		t.Errorf("parent %d, want %d, error %v", parent, os.Getppid(), err)
+	}
+	shell := exec.Command("sh", "-c", "sleep 1000 & first=$!; sleep 1000 & echo $first $!; wait")
+	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stdout, err := shell.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = unix.Kill(-shell.Process.Pid, unix.SIGKILL)
+		_ = shell.Wait() // it was killed
+	})
+	var first, second int
+	if _, err := fmt.Fscan(stdout, &first, &second); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Children(shell.Process.Pid)
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("this kernel was built without CONFIG_PROC_CHILDREN")
+	}
+	if want := []int{first, second}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("children %v, want %v, error %v", got, want, err)
+	}
+	if got, err := Children(first); err != nil || len(got) > 0 {
+		t.Errorf("children of a child %v, error %v", got, err)
+	}
+}
+
+func TestProcessesThatAreGone(t *testing.T) {
+	command := exec.Command("true")
+	if err := command.Run(); err != nil {
+		t.Fatal(err)
+	}
+	pid := command.Process.Pid
+	_, parentErr := Parent(pid)
+	_, childrenErr := Children(pid)
+	_, unitErr := Unit(pid)
+	for what, err := range map[string]error{"Parent": parentErr, "Children": childrenErr, "Unit": unitErr} {
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: error %v, want %v", what, err, fs.ErrNotExist)
+		}
+	}
+}
+
+func TestUnit(t *testing.T) {
+	cgroups, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if unit, err := Unit(os.Getpid()); err != nil || unit != unitOfCgroup(cgroups) {
+		t.Errorf("unit %q, error %v", unit, err)
+	}
+}
