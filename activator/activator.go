@@ -1,0 +1,250 @@
+// Package activator serves the requests for the sidecars of one service. It is
+// started by the activation socket or the path unit, has systemd start and
+// stop units, and leaves when there is nothing to do.
+//
+// A request ends in one of two ways: the sidecar runs and is ready, or the
+// caller gets an error. What makes that hold:
+//
+//   - A request is answered over the connection that it came by. If the
+//     activator dies, the connection breaks, the client connects again, and
+//     systemd starts another activator. Start may be asked for any number of
+//     times: the second time finds what the first one did.
+//   - The arguments of a sidecar are written while its unit is down, and never
+//     else. So the file says what the running sidecar was started with, at
+//     whatever moment an activator died.
+//   - A spooled request stays in a file until it has been served or given up.
+//     The path unit starts the activator for as long as there is such a file.
+package activator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
+)
+
+const (
+	// maxStarts is how many sidecars are started at a time. More would only
+	// make all of them slow: a start of Podman takes a tenth of a second of
+	// CPU time and some 50 MB of memory.
+	maxStarts = 32
+	// maxConnections is how many clients are listened to at a time; further
+	// ones wait in the socket's backlog. It is more than a burst of a whole
+	// host has, and few enough to have file descriptors for.
+	maxConnections = 4096
+	// spoolPoll is how often the spool is looked at while the activator runs:
+	// the path unit does not fire then.
+	spoolPoll = 200 * time.Millisecond
+	// stopGrace is how long requests that are being served may take when the
+	// activator ends. Clients of those that take longer ask again.
+	stopGrace = 5 * time.Second
+)
+
+// An Activator serves one service.
+type Activator struct {
+	service *options.Service
+	version string
+	log     *slog.Logger
+	notify  func(state string) // sd_notify(3)
+	systemd *manager.Manager
+	names   *netns.Names
+
+	locks  keyedLocks    // per network namespace
+	starts chan struct{} // one entry for each start under way
+
+	work   sync.WaitGroup // connections and spools being served
+	busy   atomic.Int64   // how many those are
+	quiet  atomic.Int64   // when busy became 0, in nanoseconds since 1970
+	spools taken
+}
+
+// New returns an activator. It logs to log, and tells systemd of its state by
+// notify.
+func New(service *options.Service, version string, log *slog.Logger, notify func(state string)) *Activator {
+	a := &Activator{
+		service: service,
+		version: version,
+		log:     log.With(journal.Service, service.Name),
+		notify:  notify,
+		systemd: &manager.Manager{},
+		names:   netns.NewNames(layout.NetnsDir),
+		starts:  make(chan struct{}, maxStarts),
+	}
+	a.quiet.Store(time.Now().UnixNano())
+	return a
+}
+
+// Serve serves the listeners, which are systemd's and stay open, and the spool,
+// until there has been nothing to do for the service's idle timeout or ctx is
+// done. When it returns, all it has begun has ended.
+func (a *Activator) Serve(ctx context.Context, listeners []*net.UnixListener) error {
+	defer a.systemd.Close()
+	// Requests outlive ctx by stopGrace.
+	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+
+	var accepting sync.WaitGroup
+	ending := make(chan struct{})
+	connections := make(chan struct{}, maxConnections)
+	for _, listener := range listeners {
+		accepting.Go(func() { a.accept(requests, listener, connections, ending) })
+	}
+	a.notify("READY=1")
+	a.background(func() { a.sync(requests) })
+
+	poll := time.NewTicker(spoolPoll)
+	defer poll.Stop()
+	for !a.idle() && ctx.Err() == nil {
+		select {
+		case <-poll.C:
+			a.takeSpool(requests)
+		case <-ctx.Done():
+		}
+	}
+
+	// From here on systemd queues a start behind our end: what comes to the
+	// socket now is served by the next activator.
+	a.notify("STOPPING=1")
+	defer time.AfterFunc(stopGrace, cancel).Stop()
+	close(ending)
+	for _, listener := range listeners {
+		if err := listener.SetDeadline(time.Now()); err != nil {
+			return fmt.Errorf("ceasing to accept connections: %w", err)
+		}
+	}
+	accepting.Wait()
+	// A spool that comes after this look is seen by the path unit, which looks
+	// whether the file exists when this service ends.
+	a.takeSpool(requests)
+	a.work.Wait()
+	return nil
+}
+
+// idle says whether there has been nothing to do for the idle timeout.
+func (a *Activator) idle() bool {
+	return a.busy.Load() == 0 && time.Since(time.Unix(0, a.quiet.Load())) >= a.service.IdleTimeout
+}
+
+// background runs f as work that keeps the activator from being idle.
+func (a *Activator) background(f func()) {
+	a.busy.Add(1)
+	a.work.Go(func() {
+		defer func() {
+			a.quiet.Store(time.Now().UnixNano())
+			a.busy.Add(-1)
+		}()
+		f()
+	})
+}
+
+// accept serves connections until ending is closed and the listener's deadline
+// has passed.
+func (a *Activator) accept(ctx context.Context, listener *net.UnixListener, connections, ending chan struct{}) {
+	for {
+		select {
+		case connections <- struct{}{}:
+		case <-ending:
+			return
+		}
+		conn, err := listener.AcceptUnix()
+		if err != nil {
+			<-connections
+			var timeout net.Error
+			if errors.As(err, &timeout) && timeout.Timeout() {
+				return
+			}
+			// The client was gone again, or there is no file descriptor left.
+			a.log.Warn("accepting a connection failed: " + err.Error())
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		a.background(func() {
+			defer func() { <-connections }()
+			defer conn.Close()
+			service := a.varlink()
+			if err := a.authorize(conn); err != nil {
+				service.Refuse(conn, err)
+				return
+			}
+			if err := service.ServeConn(ctx, conn); err != nil {
+				a.log.Info("client broke the protocol: " + journal.OneLine(err.Error()))
+			}
+		})
+	}
+}
+
+// varlink returns the service on the activation socket.
+func (a *Activator) varlink() *varlink.Service {
+	return &varlink.Service{
+		Vendor:  "tripleo-wrappers",
+		Product: layout.ActivatorProgram,
+		Version: a.version,
+		URL:     "https://github.com/tripleo-wrappers/tripleo-wrappers",
+		Interface: varlink.Interface{
+			Name:        protocol.Interface,
+			Description: protocol.Description,
+			Methods: map[string]varlink.Method{
+				"Start":  a.serveStart,
+				"Signal": a.serveSignal,
+				"Sync":   a.serveSync,
+				"List":   a.serveList,
+			},
+		},
+		Internal: func(err error) *varlink.Error {
+			return &varlink.Error{Name: protocol.ErrorFailed, Parameters: protocol.Failure{Message: err.Error()}}
+		},
+	}
+}
+
+// keyedLocks is a lock for each key, here a network namespace.
+type keyedLocks struct {
+	mu   sync.Mutex
+	held map[string]*keyedLock
+}
+
+type keyedLock struct {
+	held  chan struct{}
+	users int
+}
+
+// lock waits for the lock of a key until ctx is done.
+func (l *keyedLocks) lock(ctx context.Context, key string) (unlock func(), err error) {
+	l.mu.Lock()
+	if l.held == nil {
+		l.held = map[string]*keyedLock{}
+	}
+	k := l.held[key]
+	if k == nil {
+		k = &keyedLock{held: make(chan struct{}, 1)}
+		l.held[key] = k
+	}
+	k.users++
+	l.mu.Unlock()
+
+	leave := func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if k.users--; k.users == 0 {
+			delete(l.held, key)
+		}
+	}
+	select {
+	case k.held <- struct{}{}:
+		return func() { <-k.held; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,84 @@
+package activator
+
+import (
+	"fmt"
+	"net"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
+)
+
+// failure makes an error of the interface.
+func failure(name string, parameters protocol.Failure) error {
+	return &varlink.Error{Name: name, Parameters: parameters}
+}
+
+// caller returns who is at the other end, as the kernel recorded it when the
+// connection was made.
+func caller(conn *net.UnixConn) (*unix.Ucred, error) {
+	var peer *unix.Ucred
+	err := control(conn, func(fd int) (err error) {
+		peer, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("asking who is calling: %w", err)
+	}
+	return peer, nil
+}
+
+// authorize refuses callers that are not among the allowed_uids.
+func (a *Activator) authorize(conn *net.UnixConn) error {
+	peer, err := caller(conn)
+	if err != nil || slices.Contains(a.service.AllowedUIDs, peer.Uid) {
+		return err
+	}
+	a.log.Warn(fmt.Sprintf("refused a call of uid %d (pid %d): not one of allowed_uids", peer.Uid, peer.Pid))
+	return failure(protocol.ErrorNotAllowed, protocol.Failure{
+		Message: fmt.Sprintf("uid %d may not ask for sidecars of %s; add it to allowed_uids of its definition if it should",
+			peer.Uid, a.service.Name),
+		UID: &peer.Uid,
+	})
+}
+
+// locate returns the network namespace that a call comes from.
+func (a *Activator) locate(conn *net.UnixConn) (name string, id netns.ID, err error) {
+	err = control(conn, func(fd int) (err error) {
+		id, err = netns.OfPeer(fd)
+		return err
+	})
+	if err != nil {
+		return "", id, err
+	}
+	name, err = a.names.Find(id)
+	if err != nil {
+		return "", id, failure(protocol.ErrorNotInNamespace, protocol.Failure{
+			Message: fmt.Sprintf("the caller is in no network namespace that has a name in %s; "+
+				"call the wrapper of %s with `ip netns exec NAMESPACE`, and mount %s into the caller's container with shared propagation",
+				layout.NetnsDir, a.service.Name, layout.NetnsDir),
+		})
+	}
+	if err := layout.CheckNetns(a.service.Name, name); err != nil {
+		return "", id, failure(protocol.ErrorNotInNamespace, protocol.Failure{
+			Message: fmt.Sprintf("the name of network namespace %q %v, so that no unit can have it", name, err),
+		})
+	}
+	return name, id, nil
+}
+
+func control(conn *net.UnixConn, f func(fd int) error) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := raw.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
+		return err
+	}
+	return inner
+}

@@ -1,0 +1,115 @@
+package activator
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
+)
+
+// maxClient is more than the client has, in bytes.
+const maxClient = 16 << 20
+
+// Prepare lays out what an agent needs of a service, below service_dir: the
+// wrapper, the copy of the client that it runs, and the kill script. It runs
+// before the activation socket is made. What is there already and is right is
+// left alone, so an agent that has it mounted goes on using it.
+func Prepare(service *options.Service) error {
+	if err := prepare(service); err != nil {
+		return fmt.Errorf("laying out %s: %w", layout.StateDir(service.Dir, service.Name), err)
+	}
+	return nil
+}
+
+func prepare(service *options.Service) error {
+	client, err := os.ReadFile(layout.ClientBinary())
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(service.Dir, 0o755); err != nil {
+		return err
+	}
+	top, err := beneath.Open(service.Dir)
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	state, err := top.MakeSub(service.Name, 0o755)
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	if err := put(state, layout.Client, client); err != nil {
+		return err
+	}
+	if err := put(state, layout.Wrapper, wrapperScript(service)); err != nil {
+		return err
+	}
+	if service.KillScript == "" {
+		return nil
+	}
+	scripts, err := top.MakeSub(layout.KillScripts, 0o755)
+	if err != nil {
+		return err
+	}
+	defer scripts.Close()
+	return put(scripts, service.KillScript, killScript(service.Dir))
+}
+
+// put writes an executable file unless it is there already.
+func put(dir *beneath.Dir, name string, content []byte) error {
+	present, _, err := dir.ReadFile(name, maxClient)
+	if err == nil && bytes.Equal(present, content) {
+		mode, err := dir.Mode(name)
+		if err == nil && mode == 0o755 {
+			return nil
+		}
+	}
+	err = dir.WriteFile(name, content, 0o755)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("%w; move it away", err)
+	}
+	return err
+}
+
+// wrapperScript is what is mounted over the helper's binary in the agent's
+// container.
+func wrapperScript(service *options.Service) []byte {
+	words := []string{layout.StateDir(service.Dir, service.Name) + "/" + layout.Client, "wrapper"}
+	words = append(words, service.ClientArgs()...)
+	return fmt.Appendf(nil, "#!/bin/sh\nexec %s -- \"$@\"\n", shellWords(words))
+}
+
+// killScript is the same for all services of a service_dir, since several may
+// share one. It runs whichever client it finds.
+func killScript(serviceDir string) []byte {
+	return fmt.Appendf(nil, `#!/bin/sh
+for client in %[1]s/*/%[2]s; do
+	[ -x "$client" ] && exec "$client" kill --service-dir=%[1]s -- "$@"
+done
+echo "kill script: no client in %[1]s/*/%[2]s" >&2
+exit 1
+`, shellWord(serviceDir), layout.Client)
+}
+
+func shellWords(words []string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = shellWord(word)
+	}
+	return strings.Join(quoted, " ")
+}
+
+// shellWord quotes a word for sh(1) where it needs that.
+func shellWord(word string) string {
+	const safe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:=@_"
+	if word != "" && strings.Trim(word, safe) == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}

@@ -1,0 +1,132 @@
+package activator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/readiness"
+)
+
+// How often readiness is looked at: at once and then ever more rarely, so that
+// a quick sidecar is not kept waiting and a slow one costs little.
+const (
+	firstLook = time.Millisecond
+	lastLook  = 100 * time.Millisecond
+)
+
+// awaitReady waits until a sidecar that systemd has started is ready. It fails
+// as soon as the sidecar is not up any more, and at the deadline.
+func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.State, deadline time.Time) error {
+	if !state.Active() {
+		return errors.New("its unit failed")
+	}
+	main, err := a.systemd.MainPID(ctx, state.Unit)
+	if err != nil {
+		return err
+	}
+	settled := time.Now()
+	if len(s.pidFiles) == 0 {
+		since, err := a.systemd.MainStarted(ctx, state.Unit)
+		if err != nil {
+			return err
+		}
+		settled = time.UnixMicro(since).Add(settleTime)
+	}
+	for look := firstLook; ; look = min(2*look, lastLook) {
+		alive := a.processAlive(main)
+		if !alive {
+			// Only the unit's own word counts, and with it there is an exit
+			// status to tell and last words in the journal.
+			state, err := a.systemd.State(ctx, state.Unit)
+			if err != nil {
+				return err
+			}
+			if !state.Active() && state.ActiveState != "deactivating" {
+				return errors.New("it exited")
+			}
+		}
+		waitingFor := a.notReady(s, state.Unit)
+		if alive && waitingFor == "" && time.Now().After(settled) {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			if !alive {
+				return errors.New("its process has ended")
+			}
+			return fmt.Errorf("it was not ready within %v: %s", a.service.ReadyTimeout, waitingFor)
+		}
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return fmt.Errorf("it was not ready in time: %w", ctx.Err())
+		}
+	}
+}
+
+// processAlive says whether the process of a sidecar is alive whose unit has
+// that main process: conmon in the case of a container, which outlives the
+// container's own process by a moment.
+func (a *Activator) processAlive(main int) bool {
+	if !proc.Alive(main) || !a.service.Container {
+		return proc.Alive(main)
+	}
+	children, err := proc.Children(main)
+	if err != nil {
+		// The kernel does not tell (CONFIG_PROC_CHILDREN); conmon's own end
+		// will.
+		return true
+	}
+	for _, child := range children {
+		if proc.Alive(child) {
+			return true
+		}
+	}
+	return false
+}
+
+// notReady says what a sidecar is still waited for; nothing when it is ready.
+func (a *Activator) notReady(s *sidecar, unit string) string {
+	if len(s.pidFiles) == 0 {
+		return ""
+	}
+	dir, err := beneath.Open(a.service.Dir)
+	if err != nil {
+		return err.Error()
+	}
+	defer dir.Close()
+	var missing []string
+	for _, file := range s.pidFiles {
+		if err := namesProcessOf(dir, file, unit); err != nil {
+			missing = append(missing, err.Error())
+		}
+	}
+	return strings.Join(missing, "; ")
+}
+
+// namesProcessOf says what keeps a pid file from naming a live process of a
+// unit. A pid file may be left over from an earlier process, whose pid may be
+// another's by now.
+func namesProcessOf(dir *beneath.Dir, file, unit string) error {
+	content, _, err := dir.ReadFile(file, readiness.MaxPIDFile)
+	if err != nil {
+		return err
+	}
+	pid, err := readiness.ParsePID(content)
+	if err != nil {
+		return fmt.Errorf("%s/%s: %w", dir.Path(), file, err)
+	}
+	owner, err := proc.Unit(pid)
+	if err != nil || !proc.Alive(pid) {
+		return fmt.Errorf("%s/%s names process %d, which is not alive", dir.Path(), file, pid)
+	}
+	if owner != unit {
+		return fmt.Errorf("%s/%s names process %d, which is not of %s", dir.Path(), file, pid, unit)
+	}
+	return nil
+}

@@ -1,0 +1,170 @@
+package activator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
+)
+
+// How long a process may take to be gone after a signal. Neutron itself gives
+// one five seconds between TERM and KILL; a killed process that stays is in
+// the kernel's hands.
+const (
+	termWait = 5 * time.Second
+	killWait = 10 * time.Second
+	// signalTimeout bounds all of it: the process, its unit, and a start of the
+	// same sidecar that is under way.
+	signalTimeout = 100 * time.Second
+)
+
+// lastSignal is the largest number of a signal (signal(7): SIGRTMAX).
+const lastSignal = 64
+
+func (a *Activator) serveSignal(ctx context.Context, conn *net.UnixConn, parameters json.RawMessage) (any, error) {
+	var request protocol.Signal
+	if err := varlink.ReadParameters(parameters, &request); err != nil {
+		return nil, err
+	}
+	if request.Signal < 0 || request.Signal > lastSignal {
+		return nil, varlink.InvalidParameter("signal")
+	}
+	if request.PID <= 0 {
+		return nil, varlink.InvalidParameter("pid")
+	}
+	return a.signal(ctx, &request)
+}
+
+func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*protocol.Signaled, error) {
+	// The descriptor holds on to this process: its pid may be recycled, but a
+	// signal through it never reaches another.
+	pidfd, err := unix.PidfdOpen(request.PID, 0)
+	if err != nil {
+		// EINVAL: the id of a thread, which no pid file names.
+		return nil, noSuchProcess(request.PID)
+	}
+	defer unix.Close(pidfd)
+	unit, err := proc.Unit(request.PID)
+	if err != nil {
+		return nil, noSuchProcess(request.PID)
+	}
+	netns, ok := layout.SidecarNetns(a.service.Name, unit)
+	if !ok {
+		return nil, failure(protocol.ErrorNotASidecar, protocol.Failure{
+			Message: fmt.Sprintf("process %d is not of a sidecar of %s", request.PID, a.service.Name),
+			PID:     &request.PID,
+		})
+	}
+	ctx, cancel := context.WithTimeout(ctx, signalTimeout)
+	defer cancel()
+	main, err := a.isMain(ctx, unit, request.PID)
+	if err != nil {
+		return nil, err
+	}
+	signal := unix.Signal(request.Signal)
+	switch err := unix.PidfdSendSignal(pidfd, signal, nil, 0); {
+	case errors.Is(err, unix.ESRCH):
+		return nil, noSuchProcess(request.PID)
+	case err != nil:
+		return nil, fmt.Errorf("sending signal %d to process %d of %s: %w", request.Signal, request.PID, unit, err)
+	}
+	log := a.requestLog(request.ID, netns).With(journal.PID, request.PID)
+	name := unix.SignalName(signal)
+	log.Info(fmt.Sprintf("sent %s to process %d", name, request.PID))
+	reply := &protocol.Signaled{Netns: netns, Unit: unit}
+
+	switch signal {
+	case unix.SIGKILL:
+		if !awaitExit(ctx, pidfd, killWait) {
+			return nil, fmt.Errorf("process %d of %s is still there %v after SIGKILL", request.PID, unit, killWait)
+		}
+	case unix.SIGTERM:
+		if !awaitExit(ctx, pidfd, termWait) {
+			return reply, nil
+		}
+	default:
+		return reply, nil
+	}
+	reply.Gone = true
+	if main != 0 {
+		if err := a.stopKilled(ctx, netns, main); err != nil {
+			return nil, err
+		}
+		log.Info(fmt.Sprintf("stopped after %s", name))
+	}
+	return reply, nil
+}
+
+// isMain returns the main process of a unit if that one's end is the end of
+// the sidecar: it is the main process, or the process that conmon, the main
+// process of a container's unit, watches. Else it returns 0.
+func (a *Activator) isMain(ctx context.Context, unit string, pid int) (int, error) {
+	main, err := a.systemd.MainPID(ctx, unit)
+	if err != nil || main == pid {
+		return main, err
+	}
+	if parent, err := proc.Parent(pid); err == nil && parent == main && a.service.Container {
+		return main, nil
+	}
+	return 0, nil
+}
+
+// stopKilled waits until a sidecar is gone whose main process was killed on
+// purpose, container and all, and sees to it that it is not brought back. A
+// sidecar that was started meanwhile has another main process and is let be.
+func (a *Activator) stopKilled(ctx context.Context, netns string, main int) error {
+	unlock, err := a.locks.lock(ctx, netns)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	unit := a.unit(netns)
+	now, err := a.systemd.MainPID(ctx, unit)
+	if err != nil {
+		return err
+	}
+	if now != main && now != 0 {
+		return nil
+	}
+	return a.stop(ctx, unit)
+}
+
+// awaitExit waits for the end of a process; it says whether it came.
+func awaitExit(ctx context.Context, pidfd int, limit time.Duration) bool {
+	deadline := time.Now().Add(limit)
+	for ctx.Err() == nil {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return false
+		}
+		// In slices, so that the end of ctx is seen.
+		ms := int(min(left, time.Second).Milliseconds()) + 1
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, ms)
+		if err == nil && n > 0 {
+			return true
+		}
+		if err != nil && err != unix.EINTR {
+			return false
+		}
+	}
+	return false
+}
+
+// noSuchProcess is the error for a process that is gone. Neutron looks for
+// these words, which are kill(1)'s: to it, the process is then stopped.
+func noSuchProcess(pid int) error {
+	return failure(protocol.ErrorNoSuchProcess, protocol.Failure{
+		Message: fmt.Sprintf("(%d) - No such process", pid),
+		PID:     &pid,
+	})
+}

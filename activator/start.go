@@ -1,0 +1,337 @@
+package activator
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/arglist"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
+)
+
+const (
+	// stopTimeout bounds stopping a sidecar: systemd's own limit for the
+	// processes (TimeoutStopSec=10s), and the removal of the container.
+	stopTimeout = 60 * time.Second
+	// whyTimeout bounds finding out why a sidecar failed.
+	whyTimeout = 10 * time.Second
+	// settleTime is how long a sidecar without a pid file has to live to count
+	// as ready: longer than a program takes that does not like its arguments.
+	settleTime = 500 * time.Millisecond
+)
+
+// A sidecar is what a request asks for.
+type sidecar struct {
+	netns     string
+	namespace netns.ID // which namespace that name stands for at the moment
+	arguments []string
+	environ   []string  // NAME=VALUE
+	pidFiles  []string  // below the service's directory, relative to it
+	spooled   time.Time // when it was spooled; zero for one that is asked for now
+	log       *slog.Logger
+}
+
+func (a *Activator) serveStart(ctx context.Context, conn *net.UnixConn, parameters json.RawMessage) (any, error) {
+	peer, err := caller(conn)
+	if err != nil {
+		return nil, err
+	}
+	var request protocol.Start
+	if err := varlink.ReadParameters(parameters, &request); err != nil {
+		return nil, err
+	}
+	name, id, err := a.locate(conn)
+	if err != nil {
+		return nil, err
+	}
+	a.requestLog(request.ID, name).Info(fmt.Sprintf("asked for by process %d of uid %d", peer.Pid, peer.Uid))
+	s, err := a.sidecar(name, id, &request)
+	if err != nil {
+		return nil, err
+	}
+	started, err := a.start(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return protocol.Started{Netns: name, Unit: a.unit(name), Started: started}, nil
+}
+
+var validID = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+// requestLog returns the log of one request.
+func (a *Activator) requestLog(id, netns string) *slog.Logger {
+	if !validID.MatchString(id) {
+		id = ""
+	}
+	return a.log.With(journal.Request, id, journal.Netns, netns, journal.Unit, a.unit(netns))
+}
+
+// sidecar checks a request.
+func (a *Activator) sidecar(name string, id netns.ID, request *protocol.Start) (*sidecar, error) {
+	arguments, err := request.ArgumentList()
+	if err != nil {
+		return nil, varlink.InvalidParameter("arguments")
+	}
+	if _, err := arglist.Encode(arguments); err != nil {
+		return nil, varlink.InvalidParameter("arguments")
+	}
+	if a.service.Container && !utf8.ValidString(strings.Join(arguments, "\x00")) {
+		return nil, errors.New("an argument is not UTF-8; the command of a container is kept as JSON, which has no other text")
+	}
+	s := &sidecar{netns: name, namespace: id, arguments: arguments, log: a.requestLog(request.ID, name)}
+	for _, variable := range slices.Sorted(maps.Keys(request.Environment)) {
+		value := request.Environment[variable]
+		if slices.Contains(a.service.PassEnvironment, variable) && strings.IndexByte(value, 0) < 0 {
+			s.environ = append(s.environ, variable+"="+value)
+		}
+	}
+	if validID.MatchString(request.ID) {
+		s.environ = append(s.environ, layout.RequestVariable+"="+request.ID)
+	}
+	files, err := a.service.Ready.PIDFiles(arguments, name)
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		// The path comes from the agent. What is outside the directory that
+		// the agent may write is none of its business, and may not even be
+		// the file that the sidecar sees.
+		relative, ok := strings.CutPrefix(file, a.service.Dir+"/")
+		if !ok {
+			return nil, fmt.Errorf("pid file %s is not below service_dir %s, so nobody but the sidecar can see it", file, a.service.Dir)
+		}
+		s.pidFiles = append(s.pidFiles, relative)
+	}
+	return s, nil
+}
+
+func (a *Activator) unit(netns string) string { return layout.SidecarUnit(a.service.Name, netns) }
+
+// errSuperseded says that a spooled request is older than what runs.
+var errSuperseded = errors.New("a later request has been served already")
+
+// start has the sidecar run, and returns when it is ready. It says whether it
+// had to be started.
+func (a *Activator) start(ctx context.Context, s *sidecar) (bool, error) {
+	unlock, err := a.locks.lock(ctx, s.netns)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	select {
+	case a.starts <- struct{}{}:
+		defer func() { <-a.starts }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+
+	// It may have taken its time to get here.
+	if id, err := a.names.Lookup(s.netns); err != nil || id != s.namespace {
+		return false, fmt.Errorf("network namespace %s is gone, or has been made again, since it was asked for", s.netns)
+	}
+	serving := ctx
+	ctx, cancel := context.WithTimeout(serving, a.service.ReadyTimeout+2*stopTimeout)
+	defer cancel()
+	unit := a.unit(s.netns)
+	recorded := a.recorded(s.netns)
+	if !s.spooled.IsZero() && recorded.when.After(s.spooled) {
+		return false, errSuperseded
+	}
+	state, err := a.systemd.State(ctx, unit)
+	if err != nil {
+		return false, err
+	}
+	if !state.Down() {
+		if recorded.matches(s) {
+			err := a.join(ctx, s, state, recorded)
+			if err == nil {
+				s.log.Info("runs already with the same arguments", journal.PID, a.mainPID(ctx, unit))
+				return false, nil
+			}
+			s.log.Info("is replaced: " + err.Error())
+		} else {
+			s.log.Info("is replaced: its arguments or its network namespace changed")
+		}
+		if err := a.stop(ctx, unit); err != nil {
+			return false, err
+		}
+	}
+	if err := a.record(s); err != nil {
+		return false, fmt.Errorf("keeping the arguments of %s: %w", unit, err)
+	}
+	began := time.Now()
+	state, err = a.systemd.Start(ctx, unit)
+	if err == nil {
+		err = a.awaitReady(ctx, s, state, began.Add(a.service.ReadyTimeout))
+	}
+	if serving.Err() != nil {
+		// The activator is ending. The next one goes on from here.
+		return false, serving.Err()
+	}
+	if err != nil {
+		err = a.failed(ctx, s, began, err)
+		// The caller will be told that it does not run, so it must not.
+		if stopErr := a.stop(context.WithoutCancel(ctx), unit); stopErr != nil {
+			s.log.Error("cannot stop a sidecar that failed: " + stopErr.Error())
+		}
+		return false, err
+	}
+	a.recordReady(s)
+	s.log.Info(fmt.Sprintf("started in %.3f s", time.Since(began).Seconds()), journal.PID, a.mainPID(ctx, unit))
+	return true, nil
+}
+
+// join waits for a sidecar that was started earlier and with the same
+// arguments, perhaps by an activator that is no more, to be ready.
+func (a *Activator) join(ctx context.Context, s *sidecar, state manager.State, recorded record) error {
+	if !state.Active() {
+		var err error
+		if state, err = a.systemd.Start(ctx, state.Unit); err != nil {
+			return err
+		}
+	}
+	deadline := recorded.when.Add(a.service.ReadyTimeout)
+	if recorded.ready {
+		deadline = time.Now()
+	}
+	err := a.awaitReady(ctx, s, state, deadline)
+	switch {
+	case err == nil:
+		a.recordReady(s)
+		return nil
+	case recorded.ready:
+		return fmt.Errorf("it is not ready any more: %s", cmp.Or(a.notReady(s, state.Unit), "its process has ended"))
+	}
+	return err
+}
+
+func (a *Activator) stop(ctx context.Context, unit string) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	return a.systemd.Stop(ctx, unit)
+}
+
+// mainPID returns a unit's main process for a line of the log, where 0 does no
+// harm.
+func (a *Activator) mainPID(ctx context.Context, unit string) int {
+	pid, _ := a.systemd.MainPID(ctx, unit)
+	return pid
+}
+
+// failed makes the error of a sidecar that did not start.
+func (a *Activator) failed(ctx context.Context, s *sidecar, began time.Time, cause error) error {
+	unit := a.unit(s.netns)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), whyTimeout)
+	defer cancel()
+	why, err := journal.Why(ctx, unit, began)
+	if err != nil {
+		s.log.Warn("no reason to tell: " + err.Error())
+	}
+	if why.ExitStatus == 0 {
+		why.ExitStatus = 1
+	}
+	if why.Result == "" {
+		why.Result = "unknown"
+	}
+	reason := fmt.Sprintf("%s did not start in network namespace %s: %v (result %s, exit status %d)",
+		a.service.Name, s.netns, cause, why.Result, why.ExitStatus)
+	s.log.Error(reason)
+	return failure(protocol.ErrorStartFailed, protocol.Failure{
+		Message: reason, Netns: s.netns, Unit: unit,
+		Result: why.Result, ExitStatus: &why.ExitStatus, Log: why.Lines,
+	})
+}
+
+// A record is what a sidecar was started with.
+type record struct {
+	arguments []byte
+	namespace []byte
+	when      time.Time // when it was written, right before the start
+	ready     bool      // whether it has been ready since
+}
+
+func (r *record) matches(s *sidecar) bool {
+	arguments, err := arglist.Encode(s.arguments)
+	return err == nil && string(r.arguments) == string(arguments) && string(r.namespace) == s.namespace.String()
+}
+
+// recorded returns what the sidecar in a network namespace was started with;
+// nothing where that is not known.
+func (a *Activator) recorded(netns string) record {
+	var r record
+	name := layout.ArgsFile(a.service.Name, netns)
+	info, err := os.Stat(name)
+	if err != nil {
+		return record{}
+	}
+	r.when = info.ModTime()
+	if r.arguments, err = os.ReadFile(name); err != nil {
+		return record{}
+	}
+	if r.namespace, err = os.ReadFile(layout.NetnsFile(a.service.Name, netns)); err != nil {
+		return record{}
+	}
+	_, err = os.Stat(layout.ReadyFile(a.service.Name, netns))
+	r.ready = err == nil
+	return r
+}
+
+// record keeps what a sidecar is about to be started with. Its unit is down.
+func (a *Activator) record(s *sidecar) error {
+	arguments, err := arglist.Encode(s.arguments)
+	if err != nil {
+		return err
+	}
+	environ, err := arglist.Encode(s.environ)
+	if err != nil {
+		return err
+	}
+	dir, err := beneath.Open(layout.ServiceRuntimeDir(a.service.Name))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	ready := filepath.Base(layout.ReadyFile(a.service.Name, s.netns))
+	if err := dir.Remove(ready); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, file := range []struct {
+		name    string
+		content []byte
+	}{
+		{layout.NetnsFile(a.service.Name, s.netns), []byte(s.namespace.String())},
+		{layout.EnvFile(a.service.Name, s.netns), environ},
+		{layout.ArgsFile(a.service.Name, s.netns), arguments},
+	} {
+		if err := dir.WriteFile(filepath.Base(file.name), file.content, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordReady keeps that a sidecar has been ready. Without that it is only
+// waited for in vain when its pid file is removed.
+func (a *Activator) recordReady(s *sidecar) {
+	if err := os.WriteFile(layout.ReadyFile(a.service.Name, s.netns), nil, 0o600); err != nil {
+		s.log.Warn("cannot keep that the sidecar was ready: " + err.Error())
+	}
+}

@@ -1,0 +1,472 @@
+package activator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/spool"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
+)
+
+const (
+	// takeTimeout bounds waiting for the spool's lock.
+	takeTimeout = 5 * time.Second
+	// orphanTimeout bounds asking systemd for the sidecars.
+	orphanTimeout = time.Minute
+	// maxSpooled is how many spooled requests are looked at at a time. How
+	// many are started at a time is maxStarts.
+	maxSpooled = 64
+	// finishRetry is how long to wait before the next try to put away a spool
+	// that has been served.
+	finishRetry = 10 * time.Second
+	// lateWrite is how long after it was served a spool may still grow: a
+	// shell that has opened a file to append to it writes at once.
+	lateWrite = 100 * time.Millisecond
+)
+
+// retries is how long to wait before each further try of a spooled request.
+var retries = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second}
+
+func (a *Activator) serveSync(ctx context.Context, conn *net.UnixConn, parameters json.RawMessage) (any, error) {
+	if err := varlink.ReadParameters(parameters, &struct{}{}); err != nil {
+		return nil, err
+	}
+	return a.sync(ctx), nil
+}
+
+// sync serves the spool and stops orphans, in the background, and returns how
+// many there are.
+func (a *Activator) sync(ctx context.Context) protocol.Synced {
+	return protocol.Synced{Spooled: a.takeSpool(ctx), Orphans: a.stopOrphans(ctx)}
+}
+
+// taken keeps the names of the spools that are being served, or that can
+// neither be served nor put away, so that each is looked at once.
+type taken struct {
+	mu    sync.Mutex
+	names map[string]bool
+	// trouble is the error that was logged last, so that one that lasts is
+	// logged once.
+	trouble string
+}
+
+// complain logs what keeps spooled requests waiting, unless it did so last
+// time. The lock is held.
+func (a *Activator) complain(err error) {
+	if message := err.Error(); message != a.spools.trouble {
+		a.log.Error("spooled requests have to wait: " + message)
+		a.spools.trouble = message
+	}
+}
+
+// takeSpool takes the spool, if there is one, and serves it in the background.
+// It returns how many requests it found.
+func (a *Activator) takeSpool(ctx context.Context) int {
+	a.spools.mu.Lock()
+	defer a.spools.mu.Unlock()
+	dir, names, err := a.takeNames(ctx)
+	if err != nil {
+		a.complain(err)
+		return 0
+	}
+	defer dir.Close()
+	if a.spools.names == nil {
+		a.spools.names = map[string]bool{}
+	}
+	found := 0
+	for _, name := range names {
+		if a.spools.names[name] {
+			continue
+		}
+		batch, size, err := a.readSpool(dir, name, 0)
+		if errors.Is(err, beneath.ErrUnfit) {
+			a.reject(dir, name, err)
+			continue
+		}
+		if err != nil {
+			a.complain(err)
+			continue
+		}
+		found += len(batch)
+		a.spools.names[name] = true
+		a.background(func() { a.serveSpool(ctx, name, batch, size) })
+	}
+	return found
+}
+
+func (a *Activator) takeNames(ctx context.Context) (*beneath.Dir, []string, error) {
+	dir, err := a.stateDir()
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
+	defer cancel()
+	names, err := spool.Take(ctx, dir)
+	if err != nil {
+		dir.Close()
+		return nil, nil, err
+	}
+	return dir, names, nil
+}
+
+// stateDir opens the service's state directory, in which nothing is trusted.
+func (a *Activator) stateDir() (*beneath.Dir, error) {
+	service, err := beneath.Open(a.service.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer service.Close()
+	return service.Sub(a.service.Name)
+}
+
+// reject puts away what stands in the place of a spool and is none: a link, a
+// directory, a file of many megabytes. It must not stay, since the path unit
+// would start the activator for it for ever.
+func (a *Activator) reject(dir *beneath.Dir, name string, cause error) {
+	rejected := fmt.Sprintf("%s%d", layout.SpoolRejected, time.Now().UnixNano())
+	if err := dir.Rename(name, rejected); err != nil {
+		a.spools.names[name] = true // nothing to be done about it
+		a.log.Error("cannot put away what is no spool: " + err.Error())
+		return
+	}
+	a.log.Error(fmt.Sprintf("is no spool, and is now %s/%s: %v", dir.Path(), rejected, cause))
+}
+
+// A spooled request, and why it has not been served yet.
+type spooled struct {
+	spool.Request
+	text string // the line, for processes.failed
+	err  error
+}
+
+// readSpool reads a spool that has been taken from an offset on, and returns
+// its size. Of several requests for one network namespace the last one counts.
+func (a *Activator) readSpool(dir *beneath.Dir, name string, offset int) ([]*spooled, int, error) {
+	content, changed, err := dir.ReadFile(name, spool.MaxSize)
+	if err != nil {
+		return nil, 0, err
+	}
+	requests, bad := spool.Parse(content[min(offset, len(content)):], changed.UnixMicro())
+	var batch []*spooled
+	at := map[string]int{}
+	for _, request := range requests {
+		entry := &spooled{Request: request}
+		if i, ok := at[request.Netns]; ok {
+			batch[i] = entry
+			continue
+		}
+		at[request.Netns] = len(batch)
+		batch = append(batch, entry)
+	}
+	for _, line := range bad {
+		batch = append(batch, &spooled{text: line.Text, err: fmt.Errorf("line %d of the spool is no request: %w", line.Number, line.Err)})
+	}
+	return batch, len(content), nil
+}
+
+// serveSpool serves the requests of a spool of a size, and then removes it.
+func (a *Activator) serveSpool(ctx context.Context, name string, batch []*spooled, size int) {
+	defer func() {
+		a.spools.mu.Lock()
+		defer a.spools.mu.Unlock()
+		delete(a.spools.names, name)
+		a.spools.trouble = ""
+	}()
+	for more := true; more; {
+		if !a.serveAndKeep(ctx, batch) {
+			return // the spool stays, the next activator serves it
+		}
+		// The role's wrapper, which has another lock, may have had the file
+		// open when it was taken.
+		if !pause(ctx, lateWrite) {
+			return
+		}
+		late, grown, err := a.readTaken(name, size)
+		more = err == nil && grown > size
+		batch, size = late, grown
+	}
+	for err := a.removeTaken(name); err != nil; err = a.removeTaken(name) {
+		if !a.await(ctx, err) {
+			return
+		}
+	}
+}
+
+// serveAndKeep serves requests and keeps those that are given up. It says
+// whether that was done before ctx was.
+func (a *Activator) serveAndKeep(ctx context.Context, batch []*spooled) bool {
+	if len(batch) == 0 {
+		return true
+	}
+	a.log.Info(fmt.Sprintf("serving %d spooled requests", len(batch)))
+	failed := a.serveRequests(ctx, batch)
+	if ctx.Err() != nil {
+		return false
+	}
+	for err := a.keepFailed(failed); err != nil; err = a.keepFailed(failed) {
+		if !a.await(ctx, err) {
+			return false
+		}
+	}
+	return true
+}
+
+// await waits before the next try to put away what has been served. It says
+// whether there may be one.
+func (a *Activator) await(ctx context.Context, err error) bool {
+	a.spools.mu.Lock()
+	a.complain(fmt.Errorf("putting away what has been served: %w", err))
+	a.spools.mu.Unlock()
+	return pause(ctx, finishRetry)
+}
+
+// pause waits for a time. It says false when ctx is done before.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (a *Activator) readTaken(name string, offset int) ([]*spooled, int, error) {
+	dir, err := a.stateDir()
+	if err != nil {
+		return nil, 0, err
+	}
+	defer dir.Close()
+	return a.readSpool(dir, name, offset)
+}
+
+func (a *Activator) removeTaken(name string) error {
+	dir, err := a.stateDir()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := dir.Remove(name); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// serveRequests serves requests, those that fail again and again, and returns
+// those that are given up.
+func (a *Activator) serveRequests(ctx context.Context, batch []*spooled) []*spooled {
+	waiting, failed := split(batch)
+	for try := 0; len(waiting) > 0; try++ {
+		var gaveUp []*spooled
+		waiting, gaveUp = a.serveBatch(ctx, waiting)
+		failed = append(failed, gaveUp...)
+		if try == len(retries) {
+			return append(failed, waiting...)
+		}
+		if len(waiting) > 0 && !pause(ctx, retries[try]) {
+			return nil
+		}
+	}
+	return failed
+}
+
+func split(batch []*spooled) (requests, failed []*spooled) {
+	for _, entry := range batch {
+		if entry.err != nil {
+			failed = append(failed, entry)
+		} else {
+			requests = append(requests, entry)
+		}
+	}
+	return requests, failed
+}
+
+// serveBatch tries each request once, many at the same time, and returns those
+// to be tried again and those that no other try would help.
+func (a *Activator) serveBatch(ctx context.Context, batch []*spooled) (again, gaveUp []*spooled) {
+	var tries sync.WaitGroup
+	final := make([]bool, len(batch))
+	places := make(chan struct{}, maxSpooled)
+	for i, entry := range batch {
+		places <- struct{}{}
+		tries.Go(func() {
+			final[i], entry.err = a.serveSpooled(ctx, entry)
+			<-places
+		})
+	}
+	tries.Wait()
+	for i, entry := range batch {
+		switch {
+		case entry.err == nil:
+		case final[i]:
+			gaveUp = append(gaveUp, entry)
+		default:
+			again = append(again, entry)
+		}
+	}
+	return again, gaveUp
+}
+
+// serveSpooled serves one request. It says whether an error is final.
+func (a *Activator) serveSpooled(ctx context.Context, entry *spooled) (final bool, err error) {
+	if err := layout.CheckNetns(a.service.Name, entry.Netns); err != nil {
+		return true, fmt.Errorf("network namespace %q %w", entry.Netns, err)
+	}
+	log := a.requestLog(entry.ID, entry.Netns)
+	id, err := a.names.Lookup(entry.Netns)
+	if errors.Is(err, os.ErrNotExist) {
+		log.Info("dropped a spooled request: its network namespace is gone")
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	s, err := a.sidecar(entry.Netns, id, &entry.Start)
+	if err != nil {
+		return true, err
+	}
+	s.spooled = time.UnixMicro(entry.Time)
+	_, err = a.start(ctx, s)
+	if errors.Is(err, errSuperseded) {
+		log.Warn("dropped a spooled request: " + err.Error())
+		return true, nil
+	}
+	return false, err
+}
+
+// keepFailed keeps requests that were given up in processes.failed, all or
+// none of them.
+func (a *Activator) keepFailed(failed []*spooled) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	dir, err := a.stateDir()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	var lines strings.Builder
+	for _, entry := range failed {
+		text := entry.text
+		if entry.Netns != "" {
+			line, err := entry.Line()
+			if err != nil {
+				return err
+			}
+			text = strings.TrimSpace(string(line))
+		}
+		fmt.Fprintf(&lines, "# %s %s\n%s\n", time.Now().UTC().Format(time.RFC3339), journal.OneLine(entry.err.Error()), text)
+	}
+	if err := dir.Append(layout.SpoolFailed, []byte(lines.String()), 0o600); err != nil {
+		return err
+	}
+	for _, entry := range failed {
+		a.requestLog(entry.ID, entry.Netns).Error("gave up a spooled request, see " + layout.SpoolFailed + ": " + journal.OneLine(entry.err.Error()))
+	}
+	return nil
+}
+
+// stopOrphans stops, in the background, the sidecars whose network namespace
+// is gone, forgets what was kept of them, and returns how many there are.
+func (a *Activator) stopOrphans(ctx context.Context) int {
+	listing, cancel := context.WithTimeout(ctx, orphanTimeout)
+	defer cancel()
+	states, err := a.systemd.List(listing, a.unit("*"))
+	if err != nil {
+		a.log.Error("cannot look for sidecars whose network namespace is gone: " + err.Error())
+		return 0
+	}
+	var orphans []string
+	for _, state := range states {
+		netns, ok := layout.SidecarNetns(a.service.Name, state.Unit)
+		if ok && !state.Down() && a.orphan(netns) {
+			orphans = append(orphans, netns)
+		}
+	}
+	a.background(func() {
+		for _, netns := range orphans {
+			if err := a.stopOrphan(ctx, netns); err != nil && ctx.Err() == nil {
+				a.requestLog("", netns).Error("cannot stop a sidecar whose network namespace is gone: " + err.Error())
+			}
+		}
+		if err := a.forgetGone(ctx); err != nil && ctx.Err() == nil {
+			a.log.Error("cannot forget sidecars whose network namespace is gone: " + err.Error())
+		}
+	})
+	return len(orphans)
+}
+
+func (a *Activator) orphan(netns string) bool {
+	_, err := a.names.Lookup(netns)
+	return errors.Is(err, os.ErrNotExist)
+}
+
+func (a *Activator) stopOrphan(ctx context.Context, netns string) error {
+	unlock, err := a.locks.lock(ctx, netns)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if !a.orphan(netns) {
+		return nil
+	}
+	if err := a.stop(ctx, a.unit(netns)); err != nil {
+		return err
+	}
+	a.requestLog("", netns).Info("stopped: its network namespace is gone")
+	return nil
+}
+
+// forgetGone removes the records of sidecars whose network namespace is gone
+// and whose unit is down: networks come and go for as long as a host is up.
+func (a *Activator) forgetGone(ctx context.Context) error {
+	dir, err := beneath.Open(layout.ServiceRuntimeDir(a.service.Name))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Names(0)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		netns, ok := strings.CutSuffix(name, path.Ext(layout.ArgsFile(a.service.Name, "")))
+		if ok && a.orphan(netns) {
+			if err := a.forget(ctx, dir, netns); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (a *Activator) forget(ctx context.Context, dir *beneath.Dir, netns string) error {
+	ctx, cancel := context.WithTimeout(ctx, orphanTimeout)
+	defer cancel()
+	unlock, err := a.locks.lock(ctx, netns)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	state, err := a.systemd.State(ctx, a.unit(netns))
+	if err != nil || !state.Down() || !a.orphan(netns) {
+		return err
+	}
+	for _, name := range layout.Records(a.service.Name, netns) {
+		if err := dir.Remove(path.Base(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+package journal
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Entries as `journalctl --output=json` prints them, less what nobody looks at.
+const (
+	systemdExited = `{"_TRANSPORT":"journal","SYSLOG_IDENTIFIER":"systemd","MESSAGE_ID":"98e322203f7a4ed290d09fe03c09fe15","UNIT":"d@n.service","COMMAND":"ExecStart","EXIT_CODE":"exited","EXIT_STATUS":"3","MESSAGE":"d@n.service: Main process exited, code=exited, status=3/NOTIMPLEMENTED"}`
+	systemdKilled = `{"_TRANSPORT":"journal","MESSAGE_ID":"98e322203f7a4ed290d09fe03c09fe15","EXIT_CODE":"killed","EXIT_STATUS":"9","MESSAGE":"d@n.service: Main process exited, code=killed, status=9/KILL"}`
+	systemdDumped = `{"_TRANSPORT":"journal","MESSAGE_ID":"98e322203f7a4ed290d09fe03c09fe15","EXIT_CODE":"dumped","EXIT_STATUS":"11","MESSAGE":"d@n.service: Main process exited, code=dumped, status=11/SEGV"}`
+	systemdPost   = `{"_TRANSPORT":"journal","MESSAGE_ID":"98e322203f7a4ed290d09fe03c09fe15","COMMAND":"ExecStopPost","EXIT_CODE":"exited","EXIT_STATUS":"125","MESSAGE":"d@n.service: Control process exited, code=exited, status=125/n/a"}`
+	systemdWell   = `{"_TRANSPORT":"journal","MESSAGE_ID":"98e322203f7a4ed290d09fe03c09fe15","EXIT_CODE":"exited","EXIT_STATUS":"0","MESSAGE":"d@n.service: Main process exited, code=exited, status=0/SUCCESS"}`
+	systemdFailed = `{"_TRANSPORT":"journal","MESSAGE_ID":"d9b373ed55a64feb8242e02dbe79a49c","UNIT_RESULT":"exit-code","MESSAGE":"d@n.service: Failed with result 'exit-code'."}`
+	systemdStart  = `{"_TRANSPORT":"journal","MESSAGE_ID":"7d4958e842da4a758f6c1cdc7b36dcc5","MESSAGE":"Starting d sidecar in network namespace n..."}`
+	activator     = `{"_TRANSPORT":"journal","OBJECT_SYSTEMD_UNIT":"d@n.service","MESSAGE":"d@n.service: started"}`
+)
+
+func stdout(message string) string { return `{"_TRANSPORT":"stdout","MESSAGE":` + message + `}` }
+
+func TestWhy(t *testing.T) {
+	large := strings.Repeat("x", 5<<20)
+	var many []string
+	for i := range 12 {
+		many = append(many, stdout(fmt.Sprintf(`"line %d"`, i)))
+	}
+	tests := []struct {
+		name    string
+		entries []string
+		want    Failure
+	}{
+		{name: "nothing"},
+		{
+			name:    "a sidecar that ends",
+			entries: []string{systemdStart, stdout(`"dnsmasq: bad option"`), activator, systemdExited, systemdFailed},
+			want:    Failure{Result: "exit-code", ExitStatus: 3, Lines: []string{"dnsmasq: bad option"}},
+		},
+		{name: "one that is killed", entries: []string{systemdKilled}, want: Failure{ExitStatus: 137}},
+		{name: "one that crashes", entries: []string{systemdDumped}, want: Failure{ExitStatus: 139}},
+		{
+			name:    "clearing up fails as well, which is not the cause",
+			entries: []string{systemdExited, systemdPost, systemdFailed},
+			want:    Failure{Result: "exit-code", ExitStatus: 3},
+		},
+		{
+			name:    "a process that ended well is no cause",
+			entries: []string{systemdWell, systemdPost},
+			want:    Failure{ExitStatus: 125},
+		},
+		{
+			name: "messages that are text, bytes, nothing, or too large to print",
+			entries: []string{
+				stdout(`"Grüße"`), stdout(`[98,255,99]`), stdout(`""`), stdout(`null`), stdout(`{"no":"text"}`),
+				stdout(`"` + large + `"`), stdout(`"last"`),
+			},
+			want: Failure{Lines: []string{"Grüße", "b\xffc", large, "last"}},
+		},
+		{
+			name:    "control characters and bytes",
+			entries: []string{stdout(`"a\u001b[31mb\nc\td"`), stdout(`[27,91,65]`), stdout(`"e\u009bf"`)},
+			want:    Failure{Lines: []string{"a [31mb c d", "[A", "e f"}},
+		},
+		{
+			name:    "the system log counts, systemd's own entries and the kernel's do not",
+			entries: []string{`{"_TRANSPORT":"syslog","MESSAGE":"to syslog"}`, `{"_TRANSPORT":"kernel","MESSAGE":"oom"}`, systemdStart},
+			want:    Failure{Lines: []string{"to syslog"}},
+		},
+		{
+			name: "said twice, once with the program's name",
+			entries: []string{
+				stdout(`"dnsmasq: bad option"`), `{"_TRANSPORT":"syslog","MESSAGE":"bad option"}`,
+				stdout(`"other"`), stdout(`"other"`),
+			},
+			want: Failure{Lines: []string{"dnsmasq: bad option", "other"}},
+		},
+		{
+			name:    "only the last lines",
+			entries: many,
+			want: Failure{Lines: []string{
+				"line 2", "line 3", "line 4", "line 5", "line 6", "line 7", "line 8", "line 9", "line 10", "line 11",
+			}},
+		},
+		{
+			name:    "what is no JSON is passed over",
+			entries: []string{"-- No entries --", "", `{"MESSAGE":`, stdout(`"a"`)},
+			want:    Failure{Lines: []string{"a"}},
+		},
+		{
+			name:    "an exit status that is none",
+			entries: []string{strings.ReplaceAll(systemdExited, `"3"`, `"three"`), systemdFailed},
+			want:    Failure{Result: "exit-code"},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			output := strings.Join(test.entries, "\n")
+			if diff := cmp.Diff(test.want, why([]byte(output))); diff != "" {
+				t.Errorf("(-want +got):\n%.2000s", diff)
+			}
+		})
+	}
+}
+
+func FuzzWhy(f *testing.F) {
+	f.Add([]byte(systemdExited + "\n" + systemdFailed + "\n" + stdout(`[1,2,256,-1]`)))
+	f.Add([]byte(stdout(`"a"`) + "\n" + stdout(`null`)))
+	f.Fuzz(func(t *testing.T, output []byte) {
+		failure := why(output)
+		if len(failure.Lines) > maxLines {
+			t.Errorf("%d lines", len(failure.Lines))
+		}
+		for _, line := range failure.Lines {
+			if line == "" || strings.ContainsFunc(line, unicode.IsControl) {
+				t.Errorf("line %q", line)
+			}
+		}
+	})
+}
+
+func TestOneLine(t *testing.T) {
+	tests := []struct{ text, want string }{
+		{"", ""},
+		{"as it is", "as it is"},
+		{"two\r\nlines\n", "two lines"},
+		{"\x1b[0m\x7f\u0085", "[0m"},
+		{"Grüße \xff", "Grüße \xff"},
+	}
+	for _, test := range tests {
+		if got := OneLine(test.text); got != test.want {
+			t.Errorf("OneLine(%q) = %q, want %q", test.text, got, test.want)
+		}
+	}
+}
+
+// Where standard error is no journal, the fields are on the line.
+func TestNewLoggerWithoutJournal(t *testing.T) {
+	// As under a service manager whose journal is another one.
+	t.Setenv("JOURNAL_STREAM", "")
+	for _, debug := range []bool{false, true} {
+		var out bytes.Buffer
+		log := NewLogger(&out, debug).With(slog.String(Service, "d"))
+		log.Debug("details")
+		log.Warn("trouble", Netns, "qdhcp-1")
+		if got := out.String(); !strings.Contains(got, "level=WARN msg=trouble SERVICE=d NETNS=qdhcp-1\n") {
+			t.Errorf("debug %v: logged %q", debug, got)
+		}
+		if got := strings.Contains(out.String(), "msg=details"); got != debug {
+			t.Errorf("debug %v: details logged: %v", debug, got)
+		}
+	}
+}
+
+func TestStreams(t *testing.T) {
+	output := `{"MESSAGE":"a","_STREAM_ID":"1f"}
+{"MESSAGE":"b"}
+not JSON
+{"MESSAGE":"c","_STREAM_ID":"2e"}
+{"MESSAGE":"d","_STREAM_ID":"1f"}
+`
+	want := []string{"_STREAM_ID=1f", "_STREAM_ID=2e"}
+	if diff := cmp.Diff(want, streams([]byte(output))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,102 @@
+// Package journal writes to the journal with the fields that requests are
+// followed by, and reads from it why a unit failed.
+package journal
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"unicode"
+
+	"github.com/coreos/go-systemd/v22/journal"
+)
+
+// Fields of what the activator logs, as journalctl(1) takes them:
+// `journalctl SERVICE=neutron-dnsmasq NETNS=qdhcp-…`.
+const (
+	Service = "SERVICE"    // service_name of the definition
+	Netns   = "NETNS"      // network namespace
+	Request = "REQUEST_ID" // follows one request from the wrapper to the sidecar
+	Unit    = "UNIT"       // unit of the sidecar
+	PID     = "SIDECAR_PID"
+	// ObjectUnit makes `journalctl -u UNIT` show a line of the activator among
+	// those of the sidecar (systemd.journal-fields(7)).
+	ObjectUnit = "OBJECT_SYSTEMD_UNIT"
+)
+
+// NewLogger returns a logger whose attributes become fields of the journal.
+// Where standard error is not connected to the journal, it writes lines of text
+// there instead. Attributes' keys are names of fields. In the journal, a message
+// with the field Unit begins with that unit, as systemd's own do.
+func NewLogger(stderr io.Writer, debug bool) *slog.Logger {
+	level := slog.LevelInfo
+	if debug {
+		level = slog.LevelDebug
+	}
+	if connected, err := journal.StderrIsJournalStream(); err == nil && connected {
+		return slog.New(&handler{level: level})
+	}
+	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// identifier is what stands before each line in journalctl's output.
+const identifier = "tripleo-wrappers-activator"
+
+type handler struct {
+	level slog.Level
+	attrs []slog.Attr
+}
+
+func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+
+func (h *handler) Handle(_ context.Context, record slog.Record) error {
+	fields := map[string]string{"SYSLOG_IDENTIFIER": identifier}
+	add := func(attr slog.Attr) bool {
+		if value := attr.Value.Resolve().String(); value != "" {
+			fields[attr.Key] = value
+			if attr.Key == Unit {
+				fields[ObjectUnit] = value
+			}
+		}
+		return true
+	}
+	for _, attr := range h.attrs {
+		add(attr)
+	}
+	record.Attrs(add)
+	message := record.Message
+	if unit := fields[Unit]; unit != "" {
+		message = unit + ": " + message
+	}
+	if err := journal.Send(message, priority(record.Level), fields); err != nil {
+		return fmt.Errorf("writing to the journal: %w", err)
+	}
+	return nil
+}
+
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &handler{h.level, append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
+}
+
+// WithGroup is without effect: the journal's fields have no groups.
+func (h *handler) WithGroup(string) slog.Handler { return h }
+
+func priority(level slog.Level) journal.Priority {
+	switch {
+	case level >= slog.LevelError:
+		return journal.PriErr
+	case level >= slog.LevelWarn:
+		return journal.PriWarning
+	case level >= slog.LevelInfo:
+		return journal.PriInfo
+	}
+	return journal.PriDebug
+}
+
+// OneLine makes a message of one line, for a log or an error that may hold
+// what somebody else wrote.
+func OneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, unicode.IsControl), " ")
+}

@@ -1,0 +1,165 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Failure is why a unit failed, as its journal tells it.
+type Failure struct {
+	// Result is the unit's, such as "exit-code", "timeout" or "oom-kill"
+	// (systemd.exec(5), $SERVICE_RESULT); "" if it is not known.
+	Result string
+	// ExitStatus is that of the unit's process: an exit status, or 128 and the
+	// number of the signal that killed it; 0 if it is not known.
+	ExitStatus int
+	// Lines is what the unit's processes wrote last, oldest first.
+	Lines []string
+}
+
+const (
+	// maxLines is how many of a unit's last lines a failure has: enough for a
+	// message with its context, few enough for an agent's log.
+	maxLines = 10
+	// maxEntries bounds how much of the journal is read.
+	maxEntries = 200
+)
+
+// Message ids of systemd's own entries (systemd/sd-messages.h).
+const (
+	messageProcessExit = "98e322203f7a4ed290d09fe03c09fe15" // SD_MESSAGE_UNIT_PROCESS_EXIT
+	messageFailure     = "d9b373ed55a64feb8242e02dbe79a49c" // SD_MESSAGE_UNIT_FAILURE_RESULT
+)
+
+// Why returns why a unit failed that was started at that time or later. It
+// asks the journal rather than the manager: the unit of a failed sidecar is
+// gone as soon as it has failed (CollectMode=inactive-or-failed).
+func Why(ctx context.Context, unit string, since time.Time) (Failure, error) {
+	// What was written before the failure may be on its way to the journal.
+	// Where this does not work, some of it may be missed.
+	_ = exec.CommandContext(ctx, "journalctl", "--sync").Run()
+
+	output, err := read(ctx, since, "--unit="+unit)
+	if err != nil {
+		return Failure{}, fmt.Errorf("reading the journal of %s: %w", unit, err)
+	}
+	// journald looks up a process's unit when a line of it arrives, and finds
+	// none if the process has ended by then. The line is still of the unit's
+	// standard output, whose stream has a name.
+	if streams := streams(output); len(streams) > 0 {
+		more, err := read(ctx, since, streams...)
+		if err != nil {
+			return Failure{}, fmt.Errorf("reading the output of %s: %w", unit, err)
+		}
+		output = append(output, more...)
+	}
+	return why(output), nil
+}
+
+// read returns the last entries of the journal since then that match, each a
+// JSON object on a line.
+func read(ctx context.Context, since time.Time, matches ...string) ([]byte, error) {
+	args := append([]string{"--output=json", "--all", "--no-pager", "--lines=" + strconv.Itoa(maxEntries),
+		fmt.Sprintf("--since=@%d.%06d", since.Unix(), since.Nanosecond()/1000)}, matches...)
+	command := exec.CommandContext(ctx, "journalctl", args...)
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	output, err := command.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, OneLine(stderr.String()))
+	}
+	return output, nil
+}
+
+// streams returns matches, any of which may hold, for the streams that are
+// named in entries.
+func streams(output []byte) []string {
+	var matches []string
+	for line := range bytes.Lines(output) {
+		var entry struct {
+			Stream string `json:"_STREAM_ID"`
+		}
+		if json.Unmarshal(line, &entry) != nil || entry.Stream == "" {
+			continue
+		}
+		// Several values of one field match any of them.
+		if match := "_STREAM_ID=" + entry.Stream; !slices.Contains(matches, match) {
+			matches = append(matches, match)
+		}
+	}
+	return matches
+}
+
+// why reads the output of journalctl --output=json: an object to a line.
+func why(output []byte) Failure {
+	var failure Failure
+	for line := range bytes.Lines(output) {
+		var entry struct {
+			Message    message `json:"MESSAGE"`
+			MessageID  string  `json:"MESSAGE_ID"`
+			Transport  string  `json:"_TRANSPORT"`
+			ExitCode   string  `json:"EXIT_CODE"`
+			ExitStatus string  `json:"EXIT_STATUS"`
+			Result     string  `json:"UNIT_RESULT"`
+		}
+		if json.Unmarshal(line, &entry) != nil {
+			continue
+		}
+		switch {
+		case entry.MessageID == messageProcessExit:
+			// The first that fails is the cause, later ones are clearing up.
+			if status, err := strconv.Atoi(entry.ExitStatus); err == nil && status != 0 && failure.ExitStatus == 0 {
+				if entry.ExitCode != "exited" {
+					status += 128
+				}
+				failure.ExitStatus = status
+			}
+		case entry.MessageID == messageFailure:
+			failure.Result = entry.Result
+		case entry.Transport == "stdout" || entry.Transport == "syslog":
+			if text := OneLine(string(entry.Message)); text != "" && !said(failure.Lines, text) {
+				failure.Lines = append(failure.Lines, text)
+			}
+		}
+	}
+	if extra := len(failure.Lines) - maxLines; extra > 0 {
+		failure.Lines = failure.Lines[extra:]
+	}
+	return failure
+}
+
+// said says whether a line is there already. Programs like to write a message
+// to the system log and, behind their name, to standard error.
+func said(lines []string, line string) bool {
+	return slices.ContainsFunc(lines, func(other string) bool {
+		return other == line || strings.HasSuffix(other, ": "+line) || strings.HasSuffix(line, ": "+other)
+	})
+}
+
+// A message is a field's value: text, or a list of bytes where it is no text,
+// or null where it is too large.
+type message string
+
+func (m *message) UnmarshalJSON(value []byte) error {
+	var text string
+	if json.Unmarshal(value, &text) == nil {
+		*m = message(text)
+		return nil
+	}
+	var numbers []int
+	if json.Unmarshal(value, &numbers) == nil {
+		text := make([]byte, len(numbers))
+		for i, n := range numbers {
+			text[i] = byte(n)
+		}
+		*m = message(text)
+	}
+	return nil
+}

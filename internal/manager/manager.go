@@ -1,0 +1,282 @@
+// Package manager talks to systemd's manager (org.freedesktop.systemd1(5)):
+// it has units started and stopped and waits until that is done, across
+// everything that may happen to the connection meanwhile.
+//
+// It uses systemd's private socket, which needs root but no dbus-daemon, and
+// the system bus where that fails.
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/dbus"
+	godbus "github.com/godbus/dbus/v5"
+)
+
+const (
+	// dialTimeout bounds making a connection; systemd answers nobody while it
+	// reloads itself, which takes seconds on a host with thousands of units.
+	dialTimeout = 30 * time.Second
+	// dialRetry is how long to wait before the next try to connect.
+	dialRetry = 100 * time.Millisecond
+	// jobPoll is how often a job is looked at besides waiting for its signal,
+	// which is lost when the connection is (systemctl daemon-reexec).
+	jobPoll = time.Second
+)
+
+// A State is what systemd says of a unit.
+type State struct {
+	Unit        string
+	ActiveState string // as in systemctl(1): active, activating, inactive, failed …
+	SubState    string
+	job         uint32
+}
+
+// Active says whether the unit is up.
+func (s State) Active() bool { return s.ActiveState == "active" || s.ActiveState == "reloading" }
+
+// Down says whether the unit is down and will stay so by itself.
+func (s State) Down() bool {
+	return s.job == 0 && (s.ActiveState == "inactive" || s.ActiveState == "failed")
+}
+
+// A Manager is a connection to systemd that is made when it is needed, and
+// again when it is lost.
+type Manager struct {
+	mu   sync.Mutex
+	conn *dbus.Conn
+}
+
+// Close closes the connection.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn != nil {
+		m.conn.Close()
+		m.conn = nil
+	}
+}
+
+// State returns the state of a unit; that of one that is not loaded is
+// "inactive".
+func (m *Manager) State(ctx context.Context, unit string) (State, error) {
+	states, err := m.list(ctx, func(conn *dbus.Conn) ([]dbus.UnitStatus, error) {
+		return conn.ListUnitsByNamesContext(ctx, []string{unit})
+	})
+	if err != nil {
+		return State{}, fmt.Errorf("asking systemd for the state of %s: %w", unit, err)
+	}
+	if len(states) != 1 {
+		return State{}, fmt.Errorf("asking systemd for the state of %s: %d answers", unit, len(states))
+	}
+	return states[0], nil
+}
+
+// List returns the loaded units whose name matches a pattern as in glob(7).
+func (m *Manager) List(ctx context.Context, pattern string) ([]State, error) {
+	states, err := m.list(ctx, func(conn *dbus.Conn) ([]dbus.UnitStatus, error) {
+		return conn.ListUnitsByPatternsContext(ctx, nil, []string{pattern})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("asking systemd for units like %s: %w", pattern, err)
+	}
+	return states, nil
+}
+
+func (m *Manager) list(ctx context.Context, ask func(*dbus.Conn) ([]dbus.UnitStatus, error)) ([]State, error) {
+	var states []State
+	err := m.do(ctx, func(conn *dbus.Conn) error {
+		units, err := ask(conn)
+		states = nil
+		for _, unit := range units {
+			states = append(states, State{unit.Name, unit.ActiveState, unit.SubState, unit.JobId})
+		}
+		return err
+	})
+	return states, err
+}
+
+// MainPID returns the main process of a service, 0 if it has none.
+func (m *Manager) MainPID(ctx context.Context, unit string) (int, error) {
+	pid, err := property[uint32](ctx, m, unit, "MainPID")
+	return int(pid), err
+}
+
+// Restarts returns how often a service has been brought back by Restart=.
+func (m *Manager) Restarts(ctx context.Context, unit string) (int, error) {
+	n, err := property[uint32](ctx, m, unit, "NRestarts")
+	return int(n), err
+}
+
+// MainStarted returns when the main process of a service was started, in
+// microseconds since 1970 (UTC); 0 if it has none.
+func (m *Manager) MainStarted(ctx context.Context, unit string) (int64, error) {
+	usec, err := property[uint64](ctx, m, unit, "ExecMainStartTimestamp")
+	return int64(usec), err
+}
+
+func property[T any](ctx context.Context, m *Manager, unit, name string) (T, error) {
+	var value T
+	var answer *dbus.Property
+	err := m.do(ctx, func(conn *dbus.Conn) (err error) {
+		answer, err = conn.GetServicePropertyContext(ctx, unit, name)
+		return err
+	})
+	if err == nil {
+		err = answer.Value.Store(&value)
+	}
+	if err != nil {
+		return value, fmt.Errorf("asking systemd for %s of %s: %w", name, unit, err)
+	}
+	return value, nil
+}
+
+// Start starts a unit, waits for the job to end and returns the unit's state
+// then, which says whether it worked.
+func (m *Manager) Start(ctx context.Context, unit string) (State, error) {
+	state, err := m.job(ctx, unit, (*dbus.Conn).StartUnitContext)
+	if err != nil {
+		return state, fmt.Errorf("starting %s: %w", unit, err)
+	}
+	return state, nil
+}
+
+// Stop stops a unit, and a restart that systemd has in mind for it, and waits
+// until it is down.
+func (m *Manager) Stop(ctx context.Context, unit string) error {
+	for {
+		state, err := m.job(ctx, unit, (*dbus.Conn).StopUnitContext)
+		var refused godbus.Error
+		if errors.As(err, &refused) && refused.Name == "org.freedesktop.systemd1.NoSuchUnit" {
+			return nil // not even loaded, so not up
+		}
+		if err != nil {
+			return fmt.Errorf("stopping %s: %w", unit, err)
+		}
+		if state.Down() {
+			return nil
+		}
+		// Somebody else's job took the place of ours.
+		select {
+		case <-time.After(dialRetry):
+		case <-ctx.Done():
+			return fmt.Errorf("stopping %s, which is %s: %w", unit, state.ActiveState, ctx.Err())
+		}
+	}
+}
+
+func (m *Manager) job(ctx context.Context, unit string,
+	enqueue func(*dbus.Conn, context.Context, string, string, chan<- string) (int, error),
+) (State, error) {
+	var done chan string
+	err := m.do(ctx, func(conn *dbus.Conn) error {
+		// Buffered: the connection must not wait for us.
+		done = make(chan string, 1)
+		_, err := enqueue(conn, ctx, unit, "replace", done)
+		return err
+	})
+	if err != nil {
+		return State{}, err
+	}
+	poll := time.NewTicker(jobPoll)
+	defer poll.Stop()
+	for {
+		select {
+		case <-done:
+			return m.State(ctx, unit)
+		case <-poll.C:
+			if state, err := m.State(ctx, unit); err != nil || state.job == 0 {
+				return state, err
+			}
+		case <-ctx.Done():
+			return State{}, ctx.Err()
+		}
+	}
+}
+
+// do runs a call, again on a new connection if the old one turns out to be
+// dead, until ctx is done. All calls made here may be made twice.
+func (m *Manager) do(ctx context.Context, call func(*dbus.Conn) error) error {
+	for {
+		conn, err := m.connection(ctx)
+		if err == nil {
+			err = call(conn)
+			if err == nil || ctx.Err() != nil || !connectionLost(err) {
+				return err
+			}
+			m.drop(conn)
+		}
+		select {
+		case <-time.After(dialRetry):
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		}
+	}
+}
+
+// connectionLost says whether an error is the connection's rather than an
+// answer of systemd.
+func connectionLost(err error) bool {
+	var answer godbus.Error
+	if !errors.As(err, &answer) {
+		return true
+	}
+	// These come from a dbus-daemon, or from the library in its place.
+	switch strings.TrimPrefix(answer.Name, "org.freedesktop.DBus.Error.") {
+	case "NoReply", "Disconnected", "ServiceUnknown", "NameHasNoOwner", "TimedOut", "Timeout":
+		return true
+	}
+	return false
+}
+
+func (m *Manager) connection(ctx context.Context) (*dbus.Conn, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn != nil && m.conn.Connected() {
+		return m.conn, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	conn, err := dial(dbus.NewSystemdConnectionContext)
+	if err != nil {
+		var busErr error
+		conn, busErr = dial(dbus.NewSystemConnectionContext)
+		if busErr != nil {
+			return nil, errors.Join(
+				fmt.Errorf("connecting to systemd's private socket: %w", err),
+				fmt.Errorf("connecting to the system bus: %w", busErr))
+		}
+	}
+	m.conn = conn
+	return conn, nil
+}
+
+// dial makes a connection that lives on after the time limit of making it.
+func dial(connect func(context.Context) (*dbus.Conn, error)) (*dbus.Conn, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	limit := time.AfterFunc(dialTimeout, cancel)
+	conn, err := connect(ctx)
+	if !limit.Stop() && err == nil {
+		err = context.DeadlineExceeded
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (m *Manager) drop(conn *dbus.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn == conn {
+		m.conn.Close()
+		m.conn = nil
+	}
+}
