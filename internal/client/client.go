@@ -1,0 +1,104 @@
+// Package client is the program that runs in an agent's container in the place
+// of a helper, and the two other small ones that share its binary: the kill
+// script, and the shim by which systemd starts a sidecar.
+//
+// Everything here stays small: the binary is copied into each service's state
+// directory and is started for each call.
+package client
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
+)
+
+// connectTimeout bounds connecting: the socket's backlog may be full.
+const connectTimeout = 10 * time.Second
+
+// dial connects to an activation socket. The connection takes deadlines.
+//
+// Package net would do the same in a binary that is half as large again.
+func dial(socket string) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	limit := unix.NsecToTimeval(connectTimeout.Nanoseconds())
+	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit)
+	if err == nil {
+		err = connect(fd, &unix.SockaddrUnix{Name: socket})
+	}
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("connecting to %s: %w", socket, err)
+	}
+	return os.NewFile(uintptr(fd), socket), nil
+}
+
+func connect(fd int, address unix.Sockaddr) error {
+	for {
+		if err := unix.Connect(fd, address); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// call makes one call on a connection of its own, and gives up at the deadline.
+func call(socket, method string, parameters, result any, deadline time.Time) error {
+	conn, err := dial(socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	return varlink.DoCall(conn, method, parameters, result)
+}
+
+// away says whether an error means that nobody listens on a socket, now or for
+// a while.
+func away(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EAGAIN)
+}
+
+// refusal returns the parameters of an error reply.
+func refusal(err error) (*protocol.Failure, string, bool) {
+	var remote *varlink.RemoteError
+	if !errors.As(err, &remote) {
+		return nil, "", false
+	}
+	var failure protocol.Failure
+	if json.Unmarshal(remote.Parameters, &failure) != nil || failure.Message == "" {
+		failure.Message = remote.Error()
+	}
+	return &failure, remote.Name, true
+}
+
+// printable replaces what a terminal or a log would take for more than text:
+// a reply may hold anything that a sidecar wrote.
+func printable(text string) string {
+	runes := []rune(text)
+	for i, r := range runes {
+		if unicode.IsControl(r) && r != '\t' {
+			runes[i] = '?'
+		}
+	}
+	return string(runes)
+}
+
+func complain(stderr io.Writer, format string, args ...any) {
+	fmt.Fprintln(stderr, "tripleo-wrapper: "+printable(fmt.Sprintf(format, args...)))
+}

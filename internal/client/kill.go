@@ -1,0 +1,144 @@
+package client
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
+)
+
+// killTimeout bounds a call of the kill script: longer than a sidecar takes to
+// stop and its container to be removed.
+const killTimeout = 2 * time.Minute
+
+// Kill has the host signal a process of a sidecar, as Neutron calls a kill
+// script: SIGNAL PID. It returns the exit status: 0 when it is done, else 1
+// with the reason on stderr.
+func Kill(args []string, stderr io.Writer) int {
+	flags := flag.NewFlagSet("", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	serviceDir := flags.String("service-dir", "", "")
+	if err := flags.Parse(args); err != nil {
+		complain(stderr, "kill: %v", err)
+		return exitUsage
+	}
+	if *serviceDir == "" {
+		complain(stderr, "kill: --service-dir is missing")
+		return exitUsage
+	}
+	if flags.NArg() != 2 {
+		complain(stderr, "kill: takes a signal and a pid, got %d arguments", flags.NArg())
+		return exitUsage
+	}
+	signal, err := parseSignal(flags.Arg(0))
+	if err != nil {
+		complain(stderr, "kill: %v", err)
+		return exitUsage
+	}
+	pid, err := strconv.Atoi(flags.Arg(1))
+	if err != nil || pid <= 0 {
+		complain(stderr, "kill: %q is not a pid", flags.Arg(1))
+		return exitUsage
+	}
+	if err := kill(*serviceDir, pid, signal); err != nil {
+		complain(stderr, "kill: %v", err)
+		return exitError
+	}
+	return exitOK
+}
+
+// parseSignal reads a signal as kill(1) does: 9, KILL, SIGKILL, each with or
+// without a dash before it.
+func parseSignal(text string) (int, error) {
+	name := strings.TrimPrefix(text, "-")
+	if number, err := strconv.ParseUint(name, 10, 7); err == nil && number <= 64 {
+		return int(number), nil
+	}
+	if number := unix.SignalNum("SIG" + strings.TrimPrefix(name, "SIG")); number != 0 {
+		return int(number), nil
+	}
+	return 0, fmt.Errorf("%q is not a signal", text)
+}
+
+// kill asks the services of a service_dir, which may share a kill script, until
+// one says that the process is its.
+func kill(serviceDir string, pid, signal int) error {
+	if err := unix.Kill(pid, 0); errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("(%d) - No such process", pid)
+	}
+	sockets, err := filepath.Glob(path.Join(serviceDir, "*", layout.Socket))
+	if err != nil {
+		return err
+	}
+	if len(sockets) == 0 {
+		return fmt.Errorf("no activation socket below %s", serviceDir)
+	}
+	likely := likelySocket(serviceDir, pid)
+	slices.SortStableFunc(sockets, func(a, b string) int {
+		switch {
+		case a == likely && b != likely:
+			return -1
+		case b == likely && a != likely:
+			return 1
+		}
+		return 0
+	})
+	var refusals []string
+	for _, socket := range sockets {
+		err := signalBy(socket, pid, signal)
+		if err == nil {
+			return nil
+		}
+		failure, name, ok := refusal(err)
+		switch {
+		case !ok:
+			refusals = append(refusals, err.Error())
+		case name == protocol.ErrorNotASidecar, name == protocol.ErrorNotAllowed:
+			refusals = append(refusals, failure.Message)
+		default:
+			return errors.New(failure.Message)
+		}
+	}
+	return errors.New(strings.Join(refusals, "; "))
+}
+
+// likelySocket guesses whose sidecar a process is. The host does not guess.
+func likelySocket(serviceDir string, pid int) string {
+	unit, err := proc.Unit(pid)
+	if err != nil {
+		return ""
+	}
+	service, _, _ := strings.Cut(unit, "@")
+	return path.Join(layout.StateDir(serviceDir, service), layout.Socket)
+}
+
+// signalBy asks one service, again if its activator is gone in the middle of
+// the call. The signal may have been sent by then: HUP twice is harmless, and
+// a process that KILL or TERM has ended already is no such process.
+func signalBy(socket string, pid, signal int) error {
+	request := protocol.Signal{PID: pid, Signal: signal}
+	deadline := time.Now().Add(killTimeout)
+	for {
+		err := call(socket, protocol.MethodSignal, &request, nil, deadline)
+		if err == nil || errors.Is(err, os.ErrPermission) || away(err) || !time.Now().Before(deadline) {
+			return err
+		}
+		if _, _, ok := refusal(err); ok {
+			return err
+		}
+		time.Sleep(retry)
+	}
+}

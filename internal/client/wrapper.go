@@ -1,0 +1,194 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"time"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/readiness"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/spool"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
+)
+
+const (
+	// queueTime is how long a request may wait behind others on a host where
+	// many are made at once, on top of the time to get ready.
+	queueTime = 10 * time.Minute
+	// retry is how long to wait before the next look at a socket that was away.
+	retry = 50 * time.Millisecond
+	// breaksBeforeSpool is how often a connection may break before the request
+	// is spooled as well.
+	breaksBeforeSpool = 20
+	// spoolTimeout bounds waiting for the spool's lock.
+	spoolTimeout = 10 * time.Second
+	// clockStep is by how much the time stamp of a file may lag behind the
+	// clock: a tick of the kernel.
+	clockStep = 10 * time.Millisecond
+)
+
+// Exit statuses.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+// A wrapper is one call of a wrapper.
+type wrapper struct {
+	service   *options.Service
+	arguments []string
+	request   protocol.Start
+	stderr    io.Writer
+}
+
+// Wrapper has the host start a sidecar, as the wrapper script of a service
+// calls it, and returns the exit status: 0 when the sidecar is ready, else that
+// of the sidecar or 1, with the reason on stderr.
+func Wrapper(args []string, stderr io.Writer) int {
+	service, arguments, err := options.Parse(args)
+	if err != nil {
+		complain(stderr, "wrapper: %v", err)
+		return exitUsage
+	}
+	environment := map[string]string{}
+	for _, name := range service.PassEnvironment {
+		if value, ok := os.LookupEnv(name); ok {
+			environment[name] = value
+		}
+	}
+	id := make([]byte, 16)
+	rand.Read(id)
+	w := &wrapper{service, arguments, protocol.NewStart(hex.EncodeToString(id), arguments, environment), stderr}
+	return w.run()
+}
+
+// run asks until there is an answer. Asking twice does no harm: a sidecar that
+// runs already with these arguments is an answer too.
+func (w *wrapper) run() int {
+	socket := path.Join(layout.StateDir(w.service.Dir, w.service.Name), layout.Socket)
+	deadline := time.Now().Add(w.service.ReadyTimeout + queueTime)
+	var spooled time.Time // when the request was spooled; zero when it was not
+	for breaks := 0; ; {
+		err := call(socket, protocol.MethodStart, &w.request, nil, time.Now().Add(w.service.ReadyTimeout+queueTime))
+		if err == nil {
+			return exitOK
+		}
+		if failure, _, ok := refusal(err); ok {
+			return w.refused(failure)
+		}
+		if errors.Is(err, varlink.ErrTooLarge) {
+			complain(w.stderr, "%v", err)
+			return exitError
+		}
+		switch {
+		case !spooled.IsZero() && w.readySince(spooled):
+			return exitOK
+		case !time.Now().Before(deadline):
+			return w.gaveUp(err, !spooled.IsZero())
+		case !away(err) && !errors.Is(err, os.ErrPermission):
+			// The activator is gone in the middle of the call; systemd starts
+			// another as soon as it is asked again.
+			breaks++
+		case errors.Is(err, os.ErrPermission):
+			complain(w.stderr, "%v; is uid %d one of allowed_uids of %s?", err, os.Getuid(), w.service.Name)
+			return exitError
+		}
+		if spooled.IsZero() && (away(err) || breaks >= breaksBeforeSpool) {
+			spooled = time.Now()
+			if spoolErr := w.spool(); spoolErr != nil {
+				complain(w.stderr, "%v, and the request cannot be spooled: %v", err, spoolErr)
+				return exitError
+			}
+			complain(w.stderr, "%v; the request is spooled in %s and will be served from there", err,
+				layout.StateDir(w.service.Dir, w.service.Name))
+			deadline = time.Now().Add(w.service.ReadyTimeout)
+		}
+		time.Sleep(retry)
+	}
+}
+
+// refused prints why there is no sidecar, for the agent's log.
+func (w *wrapper) refused(failure *protocol.Failure) int {
+	complain(w.stderr, "%s", failure.Message)
+	for _, line := range failure.Log {
+		fmt.Fprintln(w.stderr, "  "+printable(line))
+	}
+	if failure.Unit != "" {
+		fmt.Fprintf(w.stderr, "  on the host: journalctl -u %s; journalctl REQUEST_ID=%s\n", printable(failure.Unit), w.request.ID)
+	}
+	if failure.ExitStatus != nil && *failure.ExitStatus > 0 && *failure.ExitStatus < 256 {
+		return *failure.ExitStatus
+	}
+	return exitError
+}
+
+func (w *wrapper) gaveUp(err error, spooled bool) int {
+	if spooled {
+		complain(w.stderr, "%s is not up after %v; it is still spooled and may be served later: %v", w.service.Name, w.service.ReadyTimeout, err)
+	} else {
+		complain(w.stderr, "no answer for %s: %v", w.service.Name, err)
+	}
+	return exitError
+}
+
+// spool leaves the request where the host finds it. The socket tells the host
+// where a call comes from; a spooled one has to say it itself.
+func (w *wrapper) spool() error {
+	name, err := w.netns()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), spoolTimeout)
+	defer cancel()
+	return spool.Append(ctx, layout.StateDir(w.service.Dir, w.service.Name), &spool.Request{
+		Time:  time.Now().UnixMicro(),
+		Netns: name,
+		Start: w.request,
+	})
+}
+
+func (w *wrapper) netns() (string, error) {
+	self, err := netns.OfPath("/proc/self/ns/net")
+	if err != nil {
+		return "", err
+	}
+	return netns.NewNames(layout.NetnsDir).Find(self)
+}
+
+// readySince says whether the sidecar has written its pid files since then, as
+// far as this process can see. The host looks more closely.
+func (w *wrapper) readySince(then time.Time) bool {
+	name, err := w.netns()
+	if err != nil {
+		return false
+	}
+	files, err := w.service.Ready.PIDFiles(w.arguments, name)
+	if err != nil || len(files) == 0 {
+		return false
+	}
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err != nil || info.ModTime().Before(then.Add(-clockStep)) {
+			return false // left over by an earlier one
+		}
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return false
+		}
+		if pid, err := readiness.ParsePID(content); err != nil || !proc.Alive(pid) {
+			return false
+		}
+	}
+	return true
+}
