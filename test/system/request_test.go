@@ -1,0 +1,271 @@
+//go:build system
+
+package system
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// One file and one reload: the socket and the path unit are active, by no
+// other command.
+func TestReload(t *testing.T) {
+	forEngines(t, func(t *testing.T, engine string) {
+		s := define(t, engine, dnsmasq)
+		for _, unit := range []string{s.name + ".socket", s.name + ".path"} {
+			if state := show(t, unit, "ActiveState"); state != "active" {
+				t.Errorf("%s is %s after daemon-reload", unit, state)
+			}
+		}
+		if state := show(t, s.name+".service", "ActiveState"); state != "inactive" {
+			t.Errorf("the activator is %s with nothing to do", state)
+		}
+	})
+}
+
+func TestStart(t *testing.T) {
+	forEngines(t, func(t *testing.T, engine string) {
+		s := define(t, engine, dnsmasq)
+		n := s.netns()
+		awkward := []string{"--dhcp-option=tag:subnet-1,option:domain-name,a b  c", `--txt-record=x,'quoted' $HOME %i \n ;`, ""}
+		first := s.start(n, awkward...)
+
+		if second := s.start(n, awkward...); second != first {
+			t.Errorf("the same call again replaced process %d by %d", first, second)
+		}
+		third := s.start(n, "--domain=other")
+		if third == first || alive(first) {
+			t.Errorf("a call with other arguments did not replace process %d", first)
+		}
+		if running := s.running(); running != 1 {
+			t.Errorf("%d sidecars, want 1", running)
+		}
+	})
+}
+
+func TestTwentyNamespaces(t *testing.T) {
+	forEngines(t, func(t *testing.T, engine string) {
+		s := define(t, engine, dnsmasq)
+		var all []*netns
+		for range 20 {
+			all = append(all, s.netns())
+		}
+		var calls sync.WaitGroup
+		results := make([]result, len(all))
+		for i, n := range all {
+			calls.Go(func() { results[i] = s.call(n, n.arguments()...) })
+		}
+		calls.Wait()
+		for i, n := range all {
+			if results[i].status != 0 {
+				t.Errorf("call in %s: exit status %d\n%s", n.name, results[i].status, results[i].stderr)
+				continue
+			}
+			s.check(n)
+		}
+		if running := s.running(); running != len(all) {
+			t.Errorf("%d sidecars, want %d", running, len(all))
+		}
+	})
+}
+
+func TestTwentyCallsOneNamespace(t *testing.T) {
+	forEngines(t, func(t *testing.T, engine string) {
+		s := define(t, engine, dnsmasq)
+		n := s.netns()
+		var calls sync.WaitGroup
+		for range 20 {
+			calls.Go(func() {
+				if r := s.call(n, n.arguments()...); r.status != 0 {
+					t.Errorf("exit status %d\n%s", r.status, r.stderr)
+				}
+			})
+		}
+		calls.Wait()
+		s.check(n)
+		if running := s.running(); running != 1 {
+			t.Errorf("%d sidecars, want 1", running)
+		}
+		if starts := must(t, "journalctl", "--quiet", "--output=cat", "--unit="+s.unit(n.name), "--grep=started in"); strings.Count(starts, "started in") != 1 {
+			t.Errorf("started more than once:\n%s", starts)
+		}
+	})
+}
+
+// A start that fails says why, within seconds, on the wrapper's stderr: that
+// is where Neutron logs from.
+func TestFailedStart(t *testing.T) {
+	badImage := strings.ReplaceAll(engines["podman"], "localhost/agent", "localhost/missing")
+	for _, test := range []struct {
+		name, engine, text string
+		arguments          []string
+		stderr             string
+		status             int
+	}{
+		{"bad option", "systemd", dnsmasq, []string{"--no-such-option"}, "bad command line options", 1},
+		{"bad option", "podman", dnsmasq, []string{"--no-such-option"}, "bad command line options", 1},
+		{"missing command", "systemd", strings.ReplaceAll(dnsmasq, "/usr/sbin/dnsmasq", "/usr/sbin/missing"), nil, "/usr/sbin/missing", 127},
+		{"missing command", "podman", strings.ReplaceAll(dnsmasq, "/usr/sbin/dnsmasq", "/usr/sbin/missing"), nil, "/usr/sbin/missing", 127},
+		{"missing image", "podman", "# missing image", nil, "localhost/missing", 125},
+		{"dies without pid file", "systemd", "cmd = \"/bin/sh -c 'echo oh dear >&2; exit 7' x\"", nil, "oh dear", 7},
+		{"dies without pid file", "podman", "cmd = \"/bin/sh -c 'echo oh dear >&2; exit 7' x\"", nil, "oh dear", 7},
+	} {
+		t.Run(test.name+"/"+test.engine, func(t *testing.T) {
+			text := test.text
+			if test.name == "missing image" {
+				engines["missing"] = badImage
+				defer delete(engines, "missing")
+				test.engine, text = "missing", dnsmasq
+			}
+			s := define(t, test.engine, text)
+			n := s.netns()
+			r := s.call(n, n.arguments(test.arguments...)...)
+			if r.status != test.status {
+				t.Errorf("exit status %d, want %d", r.status, test.status)
+			}
+			if !strings.Contains(r.stderr, test.stderr) || !strings.Contains(r.stderr, s.unit(n.name)) {
+				t.Errorf("stderr does not give the reason %q and the unit:\n%s", test.stderr, r.stderr)
+			}
+			if r.took > 10*time.Second {
+				t.Errorf("took %v", r.took)
+			}
+			if running := s.running(); running != 0 {
+				t.Errorf("%d sidecars after a failed start", running)
+			}
+		})
+	}
+}
+
+// A sidecar that never writes its pid file is stopped when its time is up.
+func TestNotReady(t *testing.T) {
+	forEngines(t, func(t *testing.T, engine string) {
+		s := define(t, engine, `
+cmd = ["/bin/sh", "-c", "sleep 1000", "x"]
+[ready]
+pid_file = "@DIR@/{uuid}.pid"
+timeout = "2s"
+`)
+		n := s.netns()
+		r := s.call(n)
+		if r.status == 0 || !strings.Contains(r.stderr, "not ready within 2s") {
+			t.Errorf("exit status %d\n%s", r.status, r.stderr)
+		}
+		if running := s.running(); running != 0 {
+			t.Errorf("%d sidecars after a failed start", running)
+		}
+	})
+}
+
+func TestNoPIDFile(t *testing.T) {
+	forEngines(t, func(t *testing.T, engine string) {
+		s := define(t, engine, `cmd = ["/bin/sh", "-c", "sleep 1000", "x"]`)
+		n := s.netns()
+		if r := s.call(n, "a", "b"); r.status != 0 {
+			t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+		}
+		if running := s.running(); running != 1 {
+			t.Errorf("%d sidecars, want 1", running)
+		}
+		main := show(t, s.unit(n.name), "InvocationID")
+		if r := s.call(n, "a", "b"); r.status != 0 {
+			t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+		}
+		if again := show(t, s.unit(n.name), "InvocationID"); again != main {
+			t.Error("the same call again replaced the sidecar")
+		}
+	})
+}
+
+func TestKillScript(t *testing.T) {
+	forEngines(t, func(t *testing.T, engine string) {
+		s := define(t, engine, dnsmasq)
+		n := s.netns()
+
+		pid := s.start(n)
+		// dnsmasq says this when it starts and when it is told to reload.
+		cleared := func() int {
+			r := run(t, "journalctl", "--quiet", "--output=cat", "--unit="+s.unit(n.name), "--grep=cleared cache")
+			return strings.Count(r.stdout, "cleared cache")
+		}
+		eventually(t, "dnsmasq says that it started", func() bool { return cleared() == 1 })
+		if r := s.kill("HUP", pid); r.status != 0 {
+			t.Errorf("HUP: exit status %d\n%s", r.status, r.stderr)
+		}
+		eventually(t, "dnsmasq says that it reloaded", func() bool { return cleared() == 2 })
+		if now := s.check(n); now != pid {
+			t.Errorf("HUP replaced process %d by %d", pid, now)
+		}
+
+		for _, signal := range []string{"15", "9", "KILL", "TERM"} {
+			if r := s.kill(signal, pid); r.status != 0 {
+				t.Errorf("%s: exit status %d\n%s", signal, r.status, r.stderr)
+			}
+			s.gone(n, pid)
+			pid = s.start(n)
+		}
+
+		must(t, "kill", "-9", strconv.Itoa(pid))
+		old := pid
+		if pid = s.start(n); pid == old {
+			t.Error("a start right after a plain kill -9 did nothing")
+		}
+		must(t, "kill", "-9", strconv.Itoa(pid))
+		eventually(t, "the sidecar is gone after a plain kill -9", func() bool {
+			return !alive(pid) && show(t, s.unit(n.name), "ActiveState") == "inactive"
+		})
+		time.Sleep(2 * time.Second) // RestartSec= is 1 s
+		s.gone(n, pid)
+
+		for _, signal := range []string{"HUP", "9"} {
+			if r := s.kill(signal, pid); r.status != 1 || !strings.Contains(r.stderr, "No such process") {
+				t.Errorf("%s to a dead pid: exit status %d\n%s", signal, r.status, r.stderr)
+			}
+		}
+		if r := s.kill("9", os.Getpid()); r.status != 1 || !strings.Contains(r.stderr, "not of a sidecar") {
+			t.Errorf("9 to a foreign pid: exit status %d\n%s", r.status, r.stderr)
+		}
+
+		pid = s.start(n)
+		must(t, "ip", "netns", "del", n.name)
+		if r := s.kill("9", pid); r.status != 0 {
+			t.Errorf("9 without the namespace: exit status %d\n%s", r.status, r.stderr)
+		}
+		s.gone(n, pid)
+		must(t, "ip", "netns", "add", n.name)
+		s.start(n)
+	})
+}
+
+// A sidecar that dies by itself is brought back.
+func TestRestart(t *testing.T) {
+	forEngines(t, func(t *testing.T, engine string) {
+		s := define(t, engine, dnsmasq)
+		n := s.netns()
+		pid := s.start(n)
+		must(t, "kill", "-SEGV", strconv.Itoa(pid))
+		eventually(t, "the sidecar is back", func() bool {
+			content, err := os.ReadFile(n.pidFile)
+			now, atoiErr := strconv.Atoi(strings.TrimSpace(string(content)))
+			return err == nil && atoiErr == nil && now != pid && alive(now) && show(t, s.unit(n.name), "ActiveState") == "active"
+		})
+		s.check(n)
+	})
+}
+
+// The activator leaves when it is idle, and the next call brings it back.
+func TestIdle(t *testing.T) {
+	s := define(t, "systemd", "idle_timeout = \"1s\"\n"+dnsmasq)
+	n := s.netns()
+	for round := range 3 {
+		s.start(n, fmt.Sprintf("--domain=round%d", round))
+		eventually(t, "the activator has left", func() bool { return show(t, s.name+".service", "ActiveState") == "inactive" })
+		if result := show(t, s.name+".service", "Result"); result != "success" {
+			t.Errorf("the activator ended with result %s", result)
+		}
+	}
+}

@@ -1,0 +1,195 @@
+//go:build system
+
+package system
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// away stops the activation socket, and the target that would bring it back,
+// until the test is over. The path unit stays.
+func (s *service) away() {
+	s.t.Helper()
+	must(s.t, "systemctl", "stop", "tripleo-wrappers.target")
+	s.t.Cleanup(func() { run(s.t, "systemctl", "start", "tripleo-wrappers.target") })
+	must(s.t, "systemctl", "stop", s.name+".socket", s.name+".service")
+	must(s.t, "systemctl", "start", s.name+".path")
+}
+
+// notThere says whether a file is not there.
+func notThere(name string) bool {
+	_, err := os.Lstat(name)
+	return errors.Is(err, os.ErrNotExist)
+}
+
+func TestSpool(t *testing.T) {
+	forEngines(t, func(t *testing.T, engine string) {
+		s := define(t, engine, dnsmasq)
+		n := s.netns()
+		s.away()
+		r := s.call(n, n.arguments("--txt-record=a b,\n'\"")...)
+		if r.status != 0 {
+			t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+		}
+		if !strings.Contains(r.stderr, "spooled") {
+			t.Errorf("the wrapper does not say that it spooled the request:\n%s", r.stderr)
+		}
+		s.check(n, "--txt-record=a b,\n'\"")
+		eventually(t, "the spool is gone", func() bool { return notThere(s.state("processes")) })
+	})
+}
+
+// Without the path unit there is nobody to serve the spool: the wrapper says
+// so, and the request is served when the path unit is back.
+func TestSpoolWaits(t *testing.T) {
+	s := define(t, "systemd", strings.Replace(dnsmasq, `timeout = "20s"`, `timeout = "2s"`, 1))
+	n := s.netns()
+	s.away()
+	must(t, "systemctl", "stop", s.name+".path")
+	r := s.call(n, n.arguments()...)
+	if r.status != 1 || !strings.Contains(r.stderr, "still spooled") {
+		t.Errorf("exit status %d\n%s", r.status, r.stderr)
+	}
+	must(t, "systemctl", "start", s.name+".path")
+	eventually(t, "the sidecar is up", func() bool { return s.running() == 1 && !notThere(n.pidFile) })
+	s.check(n)
+}
+
+// The lines of the role's shell wrapper, which knows no lock of ours.
+func TestRoleSpool(t *testing.T) {
+	forEngines(t, func(t *testing.T, engine string) {
+		s := define(t, engine, dnsmasq)
+		var all []*netns
+		for range 5 {
+			n := s.netns()
+			all = append(all, n)
+			script := fmt.Sprintf("echo '%s %s' >> %s; date > %s", n.name, strings.Join(n.arguments(), " "),
+				s.state("processes"), s.state("processes-timestamp"))
+			must(t, "sh", "-c", script)
+		}
+		eventually(t, "all sidecars are up", func() bool {
+			for _, n := range all {
+				if notThere(n.pidFile) {
+					return false
+				}
+			}
+			return s.running() == len(all)
+		})
+		for _, n := range all {
+			pid, err := os.ReadFile(n.pidFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			number, err := strconv.Atoi(strings.TrimSpace(string(pid)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if unit := unitOf(t, number); unit != s.unit(n.name) {
+				t.Errorf("process %d is of %q, want %q", number, unit, s.unit(n.name))
+			}
+		}
+	})
+}
+
+// What cannot be served is kept with the reason, and what stands in the way of
+// the spool is put away.
+func TestBadSpool(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	n := s.netns()
+	spool := "{not json\n" + "../../etc --x\n" + "qdhcp-never-there --x\n" + n.name + " " + strings.Join(n.arguments(), " ") + "\n"
+	if err := os.WriteFile(s.state("processes"), []byte(spool), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the good line is served", func() bool { return s.running() == 1 })
+	eventually(t, "the bad lines are kept", func() bool {
+		failed, _ := os.ReadFile(s.state("processes.failed"))
+		return strings.Contains(string(failed), "{not json\n") && strings.Contains(string(failed), `"netns":"../../etc"`)
+	})
+	if gone := must(t, "journalctl", "--output=cat", "--quiet", "SERVICE="+s.name, "NETNS=qdhcp-never-there"); !strings.Contains(gone, "its network namespace is gone") {
+		t.Errorf("no line about the request whose namespace is gone: %q", gone)
+	}
+
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(n.name+" --x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, put := range map[string]func() error{
+		"link":      func() error { return os.Symlink(secret, s.state("processes")) },
+		"directory": func() error { return os.Mkdir(s.state("processes"), 0o755) },
+		"fifo":      func() error { return exec.Command("mkfifo", s.state("processes")).Run() },
+	} {
+		if err := put(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, name+" is put away", func() bool { return notThere(s.state("processes")) })
+	}
+	if rejected, _ := filepath.Glob(s.state("processes.rejected-*")); len(rejected) != 3 {
+		t.Errorf("put away: %q, want 3", rejected)
+	}
+	if content, err := os.ReadFile(secret); err != nil || string(content) != n.name+" --x\n" {
+		t.Errorf("what the link points at changed: %q, %v", content, err)
+	}
+	if running := s.running(); running != 1 {
+		t.Errorf("%d sidecars, want 1", running)
+	}
+}
+
+// Where a request that is given up cannot be kept, the spool waits, without a
+// storm of tries and messages.
+func TestFailedCannotBeKept(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	if err := os.Mkdir(s.state("processes.failed"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.state("processes"), []byte("{not json\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	complaints := func() int {
+		out := must(t, "journalctl", "--quiet", "--output=cat", "SERVICE="+s.name)
+		return strings.Count(out, "spooled requests have to wait")
+	}
+	eventually(t, "the activator complains", func() bool { return complaints() > 0 })
+	n := s.netns()
+	s.start(n) // others are served
+	time.Sleep(3 * time.Second)
+	if n := complaints(); n != 1 {
+		t.Errorf("%d complaints, want 1", n)
+	}
+	if err := os.Remove(s.state("processes.failed")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the request is kept", func() bool {
+		failed, _ := os.ReadFile(s.state("processes.failed"))
+		return strings.Contains(string(failed), "{not json")
+	})
+	eventually(t, "the spool is gone", func() bool { return notThere(s.state("processes.taken-0")) })
+}
+
+// A sidecar whose namespace is gone is stopped, and nothing is kept of it.
+func TestOrphan(t *testing.T) {
+	forEngines(t, func(t *testing.T, engine string) {
+		s := define(t, engine, "idle_timeout = \"1s\"\n"+dnsmasq)
+		n, other := s.netns(), s.netns()
+		pid := s.start(n)
+		s.start(other)
+		must(t, "ip", "netns", "del", n.name)
+		eventually(t, "the activator has left", func() bool { return show(t, s.name+".service", "ActiveState") == "inactive" })
+		s.start(other) // any call brings the activator back, and it looks around
+		eventually(t, "the orphan is stopped", func() bool { return show(t, s.unit(n.name), "ActiveState") == "inactive" })
+		s.gone(n, pid)
+		s.check(other)
+		eventually(t, "its arguments are forgotten", func() bool {
+			kept, _ := filepath.Glob("/run/tripleo-wrappers/" + s.name + "/" + n.name + ".*")
+			return len(kept) == 0
+		})
+		must(t, "ip", "netns", "add", n.name)
+	})
+}
