@@ -29,6 +29,7 @@ func main() {
 		for _, r := range rows {
 			fmt.Printf("%-22s %s\n", r.name, r.fault)
 		}
+		fmt.Printf("%-22s %s\n", rebootRow.name, rebootRow.fault)
 		return
 	}
 	if *before {
