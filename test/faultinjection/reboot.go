@@ -35,7 +35,10 @@ func beforeReboot(requests int) {
 	record, err := json.Marshal(rebootRecord{s.name, s.dir, s.namespaces})
 	check(err)
 	check(os.WriteFile(rebootState, record, 0o600))
-	unit := "[Unit]\nBefore=tripleo-wrappers.target " + s.name + ".path " + s.name + ".socket\n[Service]\nType=oneshot\n"
+	// Sockets and paths come before basic.target, after which services come by
+	// default: systemd would break that cycle by leaving out one of them.
+	unit := "[Unit]\nDefaultDependencies=no\nAfter=local-fs.target\nBefore=" + s.name + ".path " + s.name + ".socket\n" +
+		"[Service]\nType=oneshot\n"
 	for _, netns := range s.namespaces[:requests/2] {
 		unit += "ExecStart=ip netns add " + netns + "\n"
 	}
