@@ -1,12 +1,14 @@
 package activator
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
@@ -16,6 +18,18 @@ import (
 // failure makes an error of the interface.
 func failure(name string, parameters protocol.Failure) error {
 	return &varlink.Error{Name: name, Parameters: parameters}
+}
+
+// reason returns what an error says, as a line of the log: the message where it
+// is an error of the interface.
+func reason(err error) string {
+	var answer *varlink.Error
+	if errors.As(err, &answer) {
+		if failure, ok := answer.Parameters.(protocol.Failure); ok {
+			return journal.OneLine(failure.Message)
+		}
+	}
+	return journal.OneLine(err.Error())
 }
 
 // caller returns who is at the other end, as the kernel recorded it when the
@@ -38,7 +52,7 @@ func (a *Activator) authorize(conn *net.UnixConn) error {
 	if err != nil || slices.Contains(a.service.AllowedUIDs, peer.Uid) {
 		return err
 	}
-	a.log.Warn(fmt.Sprintf("refused a call of uid %d (pid %d): not one of allowed_uids", peer.Uid, peer.Pid))
+	a.log.Warn(fmt.Sprintf("refused a call of uid %d (pid %d): not one of allowed_uids", peer.Uid, peer.Pid), journal.Result, journal.Refused)
 	return failure(protocol.ErrorNotAllowed, protocol.Failure{
 		Message: fmt.Sprintf("uid %d may not ask for sidecars of %s; add it to allowed_uids of its definition if it should",
 			peer.Uid, a.service.Name),

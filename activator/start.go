@@ -60,11 +60,15 @@ func (a *Activator) serveStart(ctx context.Context, conn *net.UnixConn, paramete
 	}
 	name, id, err := a.locate(conn)
 	if err != nil {
+		a.requestLog(request.ID, "").Warn(fmt.Sprintf("refused process %d of uid %d: %s", peer.Pid, peer.Uid, reason(err)),
+			journal.Result, journal.Refused)
 		return nil, err
 	}
-	a.requestLog(request.ID, name).Info(fmt.Sprintf("asked for by process %d of uid %d", peer.Pid, peer.Uid))
+	log := a.requestLog(request.ID, name)
+	log.Info(fmt.Sprintf("asked for by process %d of uid %d", peer.Pid, peer.Uid))
 	s, err := a.sidecar(name, id, &request)
 	if err != nil {
+		log.Warn("refused: "+reason(err), journal.Result, journal.Refused)
 		return nil, err
 	}
 	started, err := a.start(ctx, s)
@@ -76,12 +80,17 @@ func (a *Activator) serveStart(ctx context.Context, conn *net.UnixConn, paramete
 
 var validID = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
-// requestLog returns the log of one request.
+// requestLog returns the log of one request. The network namespace is "" where
+// it is not known.
 func (a *Activator) requestLog(id, netns string) *slog.Logger {
 	if !validID.MatchString(id) {
 		id = ""
 	}
-	return a.log.With(journal.Request, id, journal.Netns, netns, journal.Unit, a.unit(netns))
+	log := a.log.With(journal.Request, id)
+	if netns == "" {
+		return log
+	}
+	return log.With(journal.Netns, netns, journal.Unit, a.unit(netns))
 }
 
 // sidecar checks a request.
@@ -163,7 +172,7 @@ func (a *Activator) start(ctx context.Context, s *sidecar) (bool, error) {
 		if recorded.matches(s) {
 			err := a.join(ctx, s, state, recorded)
 			if err == nil {
-				s.log.Info("runs already with the same arguments", journal.PID, a.mainPID(ctx, unit))
+				s.log.Info("runs already with the same arguments", journal.PID, a.mainPID(ctx, unit), journal.Result, journal.Running)
 				return false, nil
 			}
 			s.log.Info("is replaced: " + err.Error())
@@ -195,7 +204,9 @@ func (a *Activator) start(ctx context.Context, s *sidecar) (bool, error) {
 		return false, err
 	}
 	a.recordReady(s)
-	s.log.Info(fmt.Sprintf("started in %.3f s", time.Since(began).Seconds()), journal.PID, a.mainPID(ctx, unit))
+	took := time.Since(began)
+	s.log.Info(fmt.Sprintf("started in %.3f s", took.Seconds()), journal.PID, a.mainPID(ctx, unit),
+		journal.Result, journal.Started, journal.ReadyUsec, took.Microseconds())
 	return true, nil
 }
 
@@ -253,7 +264,7 @@ func (a *Activator) failed(ctx context.Context, s *sidecar, began time.Time, cau
 	}
 	reason := fmt.Sprintf("%s did not start in network namespace %s: %v (result %s, exit status %d)",
 		a.service.Name, s.netns, cause, why.Result, why.ExitStatus)
-	s.log.Error(reason)
+	s.log.Error(reason, journal.Result, journal.Failed)
 	return failure(protocol.ErrorStartFailed, protocol.Failure{
 		Message: reason, Netns: s.netns, Unit: unit,
 		Result: why.Result, ExitStatus: &why.ExitStatus, Log: why.Lines,

@@ -326,7 +326,7 @@ func (a *Activator) serveSpooled(ctx context.Context, entry *spooled) (final boo
 	log := a.requestLog(entry.ID, entry.Netns)
 	id, err := a.names.Lookup(entry.Netns)
 	if errors.Is(err, os.ErrNotExist) {
-		log.Info("dropped a spooled request: its network namespace is gone")
+		log.Info("dropped a spooled request: its network namespace is gone", journal.Result, journal.Dropped)
 		return true, nil
 	}
 	if err != nil {
@@ -339,7 +339,7 @@ func (a *Activator) serveSpooled(ctx context.Context, entry *spooled) (final boo
 	s.spooled = time.UnixMicro(entry.Time)
 	_, err = a.start(ctx, s)
 	if errors.Is(err, errSuperseded) {
-		log.Warn("dropped a spooled request: " + err.Error())
+		log.Warn("dropped a spooled request: "+err.Error(), journal.Result, journal.Dropped)
 		return true, nil
 	}
 	return false, err
@@ -372,7 +372,8 @@ func (a *Activator) keepFailed(failed []*spooled) error {
 		return err
 	}
 	for _, entry := range failed {
-		a.requestLog(entry.ID, entry.Netns).Error("gave up a spooled request, see " + layout.SpoolFailed + ": " + journal.OneLine(entry.err.Error()))
+		a.requestLog(entry.ID, entry.Netns).Error("gave up a spooled request, see "+layout.SpoolFailed+": "+
+			journal.OneLine(entry.err.Error()), journal.Result, journal.GaveUp)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
@@ -24,6 +25,35 @@ const (
 )
 
 func stdout(message string) string { return `{"_TRANSPORT":"stdout","MESSAGE":` + message + `}` }
+
+func entriesOf(t *testing.T, output string) []Entry {
+	t.Helper()
+	var entries []Entry
+	if err := each(strings.NewReader(output), func(entry *Entry) { entries = append(entries, *entry) }); err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+func TestEntry(t *testing.T) {
+	output := `{"__CURSOR":"s=1;i=2","__REALTIME_TIMESTAMP":"1700000000000001","PRIORITY":"4","SYSLOG_IDENTIFIER":"a",
+"SERVICE":"d","NETNS":["n","second"],"REQUEST_ID":"0123","RESULT":"started","READY_USEC":"1500","MESSAGE":[255,10]}`
+	want := []Entry{{
+		Time: time.UnixMicro(1700000000000001), Cursor: "s=1;i=2", Priority: "4", Identifier: "a", Service: "d", Netns: "n",
+		Request: "0123", Result: Started, ReadyUsec: "1500", Message: "\xff\n",
+	}}
+	if diff := cmp.Diff(want, entriesOf(t, strings.ReplaceAll(output, "\n", ""))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestQuery(t *testing.T) {
+	query := Query{Since: time.Unix(5, 7000), Boot: true, After: "s=1", Lines: 3, Matches: []string{"A=b", "+", "C=d"}}
+	got := strings.Join(query.args(), " ")
+	if want := " --since=@5.000007 --boot --after-cursor=s=1 --lines=3 A=b + C=d"; !strings.HasSuffix(got, want) {
+		t.Errorf("arguments %q, want %q at the end", got, want)
+	}
+}
 
 func TestWhy(t *testing.T) {
 	large := strings.Repeat("x", 5<<20)
@@ -101,7 +131,7 @@ func TestWhy(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			output := strings.Join(test.entries, "\n")
-			if diff := cmp.Diff(test.want, why([]byte(output))); diff != "" {
+			if diff := cmp.Diff(test.want, why(entriesOf(t, output))); diff != "" {
 				t.Errorf("(-want +got):\n%.2000s", diff)
 			}
 		})
@@ -112,7 +142,7 @@ func FuzzWhy(f *testing.F) {
 	f.Add([]byte(systemdExited + "\n" + systemdFailed + "\n" + stdout(`[1,2,256,-1]`)))
 	f.Add([]byte(stdout(`"a"`) + "\n" + stdout(`null`)))
 	f.Fuzz(func(t *testing.T, output []byte) {
-		failure := why(output)
+		failure := why(entriesOf(t, string(output)))
 		if len(failure.Lines) > maxLines {
 			t.Errorf("%d lines", len(failure.Lines))
 		}
@@ -165,7 +195,7 @@ not JSON
 {"MESSAGE":"d","_STREAM_ID":"1f"}
 `
 	want := []string{"_STREAM_ID=1f", "_STREAM_ID=2e"}
-	if diff := cmp.Diff(want, streams([]byte(output))); diff != "" {
+	if diff := cmp.Diff(want, streams(entriesOf(t, output))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

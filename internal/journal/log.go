@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
-	"unicode"
 
 	"github.com/coreos/go-systemd/v22/journal"
 )
@@ -21,9 +19,24 @@ const (
 	Request = "REQUEST_ID" // follows one request from the wrapper to the sidecar
 	Unit    = "UNIT"       // unit of the sidecar
 	PID     = "SIDECAR_PID"
+	// Result is how a request ended, one of the results below, and ReadyUsec
+	// how long a sidecar took to become ready, in microseconds.
+	Result    = "RESULT"
+	ReadyUsec = "READY_USEC"
 	// ObjectUnit makes `journalctl -u UNIT` show a line of the activator among
 	// those of the sidecar (systemd.journal-fields(7)).
 	ObjectUnit = "OBJECT_SYSTEMD_UNIT"
+)
+
+// Results of requests. Each try of a spooled request has its own, and a spooled
+// request that is not tried again has another.
+const (
+	Started = "started"
+	Running = "running" // with the same arguments, so nothing was done
+	Failed  = "failed"
+	Refused = "refused"
+	Dropped = "dropped" // spooled, and its network namespace is gone or a later request was served
+	GaveUp  = "gave-up" // spooled, and failed in every try
 )
 
 // NewLogger returns a logger whose attributes become fields of the journal.
@@ -93,10 +106,4 @@ func priority(level slog.Level) journal.Priority {
 		return journal.PriInfo
 	}
 	return journal.PriDebug
-}
-
-// OneLine makes a message of one line, for a log or an error that may hold
-// what somebody else wrote.
-func OneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, unicode.IsControl), " ")
 }

@@ -1,9 +1,7 @@
 package journal
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os/exec"
 	"slices"
@@ -46,72 +44,39 @@ func Why(ctx context.Context, unit string, since time.Time) (Failure, error) {
 	// Where this does not work, some of it may be missed.
 	_ = exec.CommandContext(ctx, "journalctl", "--sync").Run()
 
-	output, err := read(ctx, since, "--unit="+unit)
+	entries, err := Read(ctx, Query{Since: since, Lines: maxEntries, Matches: []string{"--unit=" + unit}})
 	if err != nil {
-		return Failure{}, fmt.Errorf("reading the journal of %s: %w", unit, err)
+		return Failure{}, fmt.Errorf("looking for why %s failed: %w", unit, err)
 	}
 	// journald looks up a process's unit when a line of it arrives, and finds
 	// none if the process has ended by then. The line is still of the unit's
 	// standard output, whose stream has a name.
-	if streams := streams(output); len(streams) > 0 {
-		more, err := read(ctx, since, streams...)
+	if streams := streams(entries); len(streams) > 0 {
+		more, err := Read(ctx, Query{Since: since, Lines: maxEntries, Matches: streams})
 		if err != nil {
-			return Failure{}, fmt.Errorf("reading the output of %s: %w", unit, err)
+			return Failure{}, fmt.Errorf("looking for the output of %s: %w", unit, err)
 		}
-		output = append(output, more...)
+		entries = append(entries, more...)
 	}
-	return why(output), nil
-}
-
-// read returns the last entries of the journal since then that match, each a
-// JSON object on a line.
-func read(ctx context.Context, since time.Time, matches ...string) ([]byte, error) {
-	args := append([]string{"--output=json", "--all", "--no-pager", "--lines=" + strconv.Itoa(maxEntries),
-		fmt.Sprintf("--since=@%d.%06d", since.Unix(), since.Nanosecond()/1000)}, matches...)
-	command := exec.CommandContext(ctx, "journalctl", args...)
-	var stderr bytes.Buffer
-	command.Stderr = &stderr
-	output, err := command.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s", err, OneLine(stderr.String()))
-	}
-	return output, nil
+	return why(entries), nil
 }
 
 // streams returns matches, any of which may hold, for the streams that are
 // named in entries.
-func streams(output []byte) []string {
+func streams(entries []Entry) []string {
 	var matches []string
-	for line := range bytes.Lines(output) {
-		var entry struct {
-			Stream string `json:"_STREAM_ID"`
-		}
-		if json.Unmarshal(line, &entry) != nil || entry.Stream == "" {
-			continue
-		}
+	for _, entry := range entries {
 		// Several values of one field match any of them.
-		if match := "_STREAM_ID=" + entry.Stream; !slices.Contains(matches, match) {
+		if match := "_STREAM_ID=" + entry.Stream; entry.Stream != "" && !slices.Contains(matches, match) {
 			matches = append(matches, match)
 		}
 	}
 	return matches
 }
 
-// why reads the output of journalctl --output=json: an object to a line.
-func why(output []byte) Failure {
+func why(entries []Entry) Failure {
 	var failure Failure
-	for line := range bytes.Lines(output) {
-		var entry struct {
-			Message    message `json:"MESSAGE"`
-			MessageID  string  `json:"MESSAGE_ID"`
-			Transport  string  `json:"_TRANSPORT"`
-			ExitCode   string  `json:"EXIT_CODE"`
-			ExitStatus string  `json:"EXIT_STATUS"`
-			Result     string  `json:"UNIT_RESULT"`
-		}
-		if json.Unmarshal(line, &entry) != nil {
-			continue
-		}
+	for _, entry := range entries {
 		switch {
 		case entry.MessageID == messageProcessExit:
 			// The first that fails is the cause, later ones are clearing up.
@@ -122,9 +87,9 @@ func why(output []byte) Failure {
 				failure.ExitStatus = status
 			}
 		case entry.MessageID == messageFailure:
-			failure.Result = entry.Result
+			failure.Result = entry.UnitResult
 		case entry.Transport == "stdout" || entry.Transport == "syslog":
-			if text := OneLine(string(entry.Message)); text != "" && !said(failure.Lines, text) {
+			if text := OneLine(entry.Message); text != "" && !said(failure.Lines, text) {
 				failure.Lines = append(failure.Lines, text)
 			}
 		}
@@ -141,25 +106,4 @@ func said(lines []string, line string) bool {
 	return slices.ContainsFunc(lines, func(other string) bool {
 		return other == line || strings.HasSuffix(other, ": "+line) || strings.HasSuffix(line, ": "+other)
 	})
-}
-
-// A message is a field's value: text, or a list of bytes where it is no text,
-// or null where it is too large.
-type message string
-
-func (m *message) UnmarshalJSON(value []byte) error {
-	var text string
-	if json.Unmarshal(value, &text) == nil {
-		*m = message(text)
-		return nil
-	}
-	var numbers []int
-	if json.Unmarshal(value, &numbers) == nil {
-		text := make([]byte, len(numbers))
-		for i, n := range numbers {
-			text[i] = byte(n)
-		}
-		*m = message(text)
-	}
-	return nil
 }

@@ -1,0 +1,162 @@
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// An Entry is an entry of the journal, as far as it is looked at here
+// (systemd.journal-fields(7)). Fields that it does not have are empty.
+type Entry struct {
+	Time       time.Time
+	Cursor     string // of the entry's place in the journal
+	Message    string // of any bytes, several lines perhaps
+	MessageID  string
+	Transport  string
+	Identifier string // SYSLOG_IDENTIFIER
+	Priority   string // "0" to "7"
+
+	Service, Netns, Request, Result, ReadyUsec string // our own, see the constants
+
+	ExitCode, ExitStatus, UnitResult string // of systemd's messages about a unit
+	Stream                           string // _STREAM_ID
+}
+
+// Warning says whether the entry is a warning or worse.
+func (e *Entry) Warning() bool { return e.Priority != "" && e.Priority <= "4" }
+
+// A Query selects entries.
+type Query struct {
+	Since   time.Time // not those that are older; zero for those of any time
+	Boot    bool      // only those since the last boot
+	After   string    // only those behind the one with this cursor; "" for all
+	Lines   int       // of those that are left, only the last so many; 0 for all
+	Matches []string  // FIELD=VALUE, and "+" for "or", as in journalctl(1)
+}
+
+func (q *Query) args() []string {
+	args := []string{"--output=json", "--all", "--no-pager", "--quiet", "--output-fields=" + fields}
+	if !q.Since.IsZero() {
+		args = append(args, fmt.Sprintf("--since=@%d.%06d", q.Since.Unix(), q.Since.Nanosecond()/1000))
+	}
+	if q.Boot {
+		args = append(args, "--boot")
+	}
+	if q.After != "" {
+		args = append(args, "--after-cursor="+q.After)
+	}
+	if q.Lines > 0 {
+		args = append(args, "--lines="+strconv.Itoa(q.Lines))
+	}
+	return append(args, q.Matches...)
+}
+
+// fields is what an Entry is made of; entries have many more.
+const fields = "MESSAGE,MESSAGE_ID,SYSLOG_IDENTIFIER,PRIORITY,_TRANSPORT,_STREAM_ID,EXIT_CODE,EXIT_STATUS,UNIT_RESULT," +
+	Service + "," + Netns + "," + Request + "," + Result + "," + ReadyUsec
+
+// Read returns the entries that a query selects, the oldest first.
+func Read(ctx context.Context, query Query) ([]Entry, error) {
+	var entries []Entry
+	err := Each(ctx, query, func(entry *Entry) { entries = append(entries, *entry) })
+	return entries, err
+}
+
+// Each calls f with each entry that a query selects, the oldest first.
+func Each(ctx context.Context, query Query, f func(*Entry)) error {
+	command := exec.CommandContext(ctx, "journalctl", query.args()...)
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := command.Start(); err != nil {
+		return fmt.Errorf("reading the journal: %w", err)
+	}
+	readErr := each(stdout, f)
+	if err := command.Wait(); err != nil {
+		return fmt.Errorf("reading the journal: %w: %s", err, OneLine(stderr.String()))
+	}
+	return readErr
+}
+
+// each reads the output of journalctl --output=json: an object to a line. What
+// is none is skipped.
+func each(output io.Reader, f func(*Entry)) error {
+	lines := bufio.NewReader(output)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if entry, ok := parse(line); ok {
+			f(entry)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading the journal: %w", err)
+		}
+	}
+}
+
+func parse(line []byte) (*Entry, bool) {
+	var object map[string]text
+	if json.Unmarshal(line, &object) != nil || object == nil {
+		return nil, false
+	}
+	entry := &Entry{
+		Cursor: string(object["__CURSOR"]), Message: string(object["MESSAGE"]), MessageID: string(object["MESSAGE_ID"]),
+		Transport: string(object["_TRANSPORT"]), Identifier: string(object["SYSLOG_IDENTIFIER"]),
+		Priority: string(object["PRIORITY"]), Service: string(object[Service]), Netns: string(object[Netns]),
+		Request: string(object[Request]), Result: string(object[Result]), ReadyUsec: string(object[ReadyUsec]),
+		ExitCode: string(object["EXIT_CODE"]), ExitStatus: string(object["EXIT_STATUS"]),
+		UnitResult: string(object["UNIT_RESULT"]), Stream: string(object["_STREAM_ID"]),
+	}
+	if usec, err := strconv.ParseInt(string(object["__REALTIME_TIMESTAMP"]), 10, 64); err == nil {
+		entry.Time = time.UnixMicro(usec)
+	}
+	return entry, true
+}
+
+// A text is a field's value: text, or a list of bytes where it is no text, or
+// a list of values where the field occurs more than once, of which the first
+// counts, or null where it is too large.
+type text string
+
+func (t *text) UnmarshalJSON(value []byte) error {
+	var one string
+	if json.Unmarshal(value, &one) == nil {
+		*t = text(one)
+		return nil
+	}
+	var numbers []int
+	if json.Unmarshal(value, &numbers) == nil {
+		content := make([]byte, len(numbers))
+		for i, n := range numbers {
+			content[i] = byte(n)
+		}
+		*t = text(content)
+		return nil
+	}
+	var several []text
+	if json.Unmarshal(value, &several) == nil && len(several) > 0 {
+		*t = several[0]
+	}
+	return nil
+}
+
+// OneLine makes a message of one line, for a log or an error that may hold
+// what somebody else wrote.
+func OneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, unicode.IsControl), " ")
+}
