@@ -4,10 +4,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +18,9 @@ import (
 	"sync/atomic"
 	"time"
 )
+
+// maxStderr is how much of what a call says on standard error is kept, in bytes.
+const maxStderr = 64 << 10
 
 // callLimit is when a call that has not returned counts as lost.
 const callLimit = 15 * time.Minute
@@ -122,21 +125,28 @@ func (s *scene) callWith(wrapper, netns string, more ...string) *request {
 	// Neutron removes the pid file first (external_process.py).
 	os.Remove(s.pidFile(netns))
 	cmd := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", netns, "env", "PROCESS_TAG=dnsmasq-" + netns, wrapper}, r.arguments...)...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	cmd.WaitDelay = time.Second
+	// A file and no pipe: with a thousand calls at a time it may take a while
+	// until somebody comes to read what is left in each pipe.
+	stderr, err := os.CreateTemp("", "stderr")
+	check(err)
+	defer stderr.Close()
+	check(os.Remove(stderr.Name()))
+	cmd.Stderr = stderr
 	began := time.Now()
-	err := cmd.Run()
+	err = cmd.Run()
 	r.took = time.Since(began)
-	r.stderr = stderr.String()
 	r.returned = ctx.Err() == nil
+	said, readErr := io.ReadAll(io.NewSectionReader(stderr, 0, maxStderr))
+	check(readErr)
+	r.stderr = string(said)
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
 	case errors.As(err, &exit):
 		r.status = exit.ExitCode()
 	default:
-		r.status, r.stderr = -1, err.Error()
+		r.status = -1
+		s.problem("calling the wrapper in %s: %v", netns, err)
 	}
 	return r
 }
