@@ -41,6 +41,27 @@ func Load(root string) Set {
 	return sortOut(append(drafts, unreadable...))
 }
 
+// LoadFile reads one definition that need not be in its place yet. Its drop-ins,
+// if there are any, are beside it. It never fails; what is wrong is in the
+// Set's Broken, and a file that is no definition but a mask makes an empty Set.
+func LoadFile(name string) Set {
+	file, err := filepath.Abs(name)
+	if err != nil {
+		d := newDraft("/", path.Base(name), name)
+		d.problems = []Problem{{File: name, Message: err.Error()}}
+		return sortOut([]*draft{d})
+	}
+	dir, base := path.Dir(file), strings.TrimSuffix(path.Base(file), suffix)
+	def := definition{base: base, source: file}
+	beside := listing{dropInDirs: map[string]bool{base: true}}
+	def.findDropIns("/", []string{dir}, []listing{beside})
+	d := read("/", def)
+	if d == nil {
+		return Set{}
+	}
+	return sortOut([]*draft{d})
+}
+
 // A definition is a definition's file and its drop-ins, before they are read.
 type definition struct {
 	base     string // the file's name without its suffix

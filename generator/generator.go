@@ -21,8 +21,10 @@ import (
 // Render returns the units of all definitions below root, and the definitions
 // themselves, those that no unit can be made of among the broken ones. What is
 // good is rendered whatever else is bad; what is bad has units that say so.
-func Render(root string) ([]units.File, conf.Set) {
-	loaded := conf.Load(root)
+func Render(root string) ([]units.File, conf.Set) { return RenderSet(root, conf.Load(root)) }
+
+// RenderSet does so for definitions that have been read below root.
+func RenderSet(root string, loaded conf.Set) ([]units.File, conf.Set) {
 	set := conf.Set{Broken: loaded.Broken}
 	var files []units.File
 	for _, service := range loaded.Services {

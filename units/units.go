@@ -14,6 +14,9 @@
 package units
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"path"
 	"slices"
@@ -51,6 +54,21 @@ func Render(s *conf.Service) ([]File, error) {
 	return append(files, held(s.Name, layout.SocketUnit(s.Name), layout.PathUnit(s.Name))...), nil
 }
 
+// Digest tells apart definitions by which sidecars run differently: it is the
+// same for two that differ in nothing but how requests are taken.
+func Digest(s *conf.Service) string {
+	relevant := *s
+	relevant.Source, relevant.DropIns, relevant.KillScript = "", nil, ""
+	relevant.PassEnvironment, relevant.AllowedUIDs, relevant.IdleTimeout = nil, nil, 0
+	relevant.Ready = conf.Ready{}
+	if s.Engine == conf.Podman { // which passes them by name
+		relevant.PassEnvironment = s.PassEnvironment
+	}
+	text, _ := json.Marshal(relevant) // does not fail for strings and numbers
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
 // held has the target hold units up: by Upholds= from systemd 249 on, which
 // starts them at daemon-reload already, and by links for older ones, which do
 // not know it and start them at boot.
@@ -78,8 +96,8 @@ func unitSection(source, description string) string {
 		setting("SourcePath", text(source))
 }
 
-// serviceOptions returns what the activator and the client are told of a definition.
-func serviceOptions(s *conf.Service) *options.Service {
+// Options returns what the activator and the client are told of a definition.
+func Options(s *conf.Service) *options.Service {
 	return &options.Service{
 		Name:            s.Name,
 		Dir:             s.Dir,
@@ -95,7 +113,7 @@ func serviceOptions(s *conf.Service) *options.Service {
 }
 
 func activatorCommand(s *conf.Service, role string) string {
-	words := append([]string{layout.Activator(), role}, serviceOptions(s).Args()...)
+	words := append([]string{layout.Activator(), role}, Options(s).Args()...)
 	return strings.Join(quoteAll(words), " ")
 }
 
