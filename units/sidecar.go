@@ -65,6 +65,8 @@ func execStart(s *conf.Service, command []string) string {
 		"--env=" + layout.EnvFile(s.Name, instance),
 		"--netns=" + netnsPath,
 		"--netns-record=" + layout.NetnsFile(s.Name, instance),
+		"--definition=" + Digest(s),
+		"--definition-record=" + layout.DefinitionFile(s.Name, instance),
 		"--",
 	}
 	return setting("ExecStart", strings.Join(append(words, command...), " "))

@@ -34,6 +34,8 @@ func Exec(args []string, stderr io.Writer) int {
 	envFile := flags.String("env", "", "")
 	namespace := flags.String("netns", "", "")
 	record := flags.String("netns-record", "", "")
+	definition := flags.String("definition", "", "")
+	definitionRecord := flags.String("definition-record", "", "")
 	if err := flags.Parse(args); err != nil {
 		complain(stderr, "exec: %v", err)
 		return exitUsage
@@ -57,6 +59,12 @@ func Exec(args []string, stderr io.Writer) int {
 		return exitError
 	}
 	announce(environ, stderr)
+	if *definitionRecord != "" {
+		// Only the operator's list is the poorer without it.
+		if err := os.WriteFile(*definitionRecord, []byte(*definition), 0o600); err != nil {
+			complain(stderr, "exec: keeping which definition this is: %v", err)
+		}
+	}
 	command := append(flags.Args(), arguments...)
 	program, err := exec.LookPath(command[0])
 	if err != nil {

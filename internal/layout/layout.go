@@ -112,11 +112,18 @@ func ReadyFile(service, netns string) string {
 	return path.Join(ServiceRuntimeDir(service), netns+".ready")
 }
 
+// DefinitionFile returns the file that says by which version of the definition
+// (units.Digest) the sidecar of a network namespace was started last.
+func DefinitionFile(service, netns string) string {
+	return path.Join(ServiceRuntimeDir(service), netns+".definition")
+}
+
 // Records returns the files that are kept of the sidecar in a network
 // namespace.
 func Records(service, netns string) []string {
 	return []string{
-		ReadyFile(service, netns), NetnsFile(service, netns), EnvFile(service, netns), ArgsFile(service, netns),
+		ReadyFile(service, netns), DefinitionFile(service, netns), NetnsFile(service, netns), EnvFile(service, netns),
+		ArgsFile(service, netns),
 	}
 }
 

@@ -32,7 +32,8 @@ const (
 // A State is what systemd says of a unit.
 type State struct {
 	Unit        string
-	ActiveState string // as in systemctl(1): active, activating, inactive, failed …
+	LoadState   string // as in systemctl(1): loaded, not-found, masked …
+	ActiveState string // active, activating, inactive, failed …
 	SubState    string
 	job         uint32
 }
@@ -94,7 +95,7 @@ func (m *Manager) list(ctx context.Context, ask func(*dbus.Conn) ([]dbus.UnitSta
 		units, err := ask(conn)
 		states = nil
 		for _, unit := range units {
-			states = append(states, State{unit.Name, unit.ActiveState, unit.SubState, unit.JobId})
+			states = append(states, State{unit.Name, unit.LoadState, unit.ActiveState, unit.SubState, unit.JobId})
 		}
 		return err
 	})
@@ -118,6 +119,42 @@ func (m *Manager) Restarts(ctx context.Context, unit string) (int, error) {
 func (m *Manager) MainStarted(ctx context.Context, unit string) (int64, error) {
 	usec, err := property[uint64](ctx, m, unit, "ExecMainStartTimestamp")
 	return int64(usec), err
+}
+
+// NeedsReload says whether the file that a unit was made from has changed since
+// systemd read its units (NeedDaemonReload in org.freedesktop.systemd1(5)).
+func (m *Manager) NeedsReload(ctx context.Context, unit string) (bool, error) {
+	var needs bool
+	err := m.do(ctx, func(conn *dbus.Conn) error {
+		answer, err := conn.GetUnitPropertyContext(ctx, unit, "NeedDaemonReload")
+		if err != nil {
+			return err
+		}
+		return answer.Value.Store(&needs)
+	})
+	if err != nil {
+		return false, fmt.Errorf("asking systemd whether %s has changed: %w", unit, err)
+	}
+	return needs, nil
+}
+
+// Reload has systemd run its generators and read its units again, as
+// `systemctl daemon-reload` does, and waits until that is done.
+func (m *Manager) Reload(ctx context.Context) error {
+	if err := m.do(ctx, func(conn *dbus.Conn) error { return conn.ReloadContext(ctx) }); err != nil {
+		return fmt.Errorf("having systemd read its units again: %w", err)
+	}
+	return nil
+}
+
+// Restart stops and starts a unit, waits for the job to end and returns the
+// unit's state then, which says whether it worked.
+func (m *Manager) Restart(ctx context.Context, unit string) (State, error) {
+	state, err := m.job(ctx, unit, (*dbus.Conn).RestartUnitContext)
+	if err != nil {
+		return state, fmt.Errorf("restarting %s: %w", unit, err)
+	}
+	return state, nil
 }
 
 func property[T any](ctx context.Context, m *Manager, unit, name string) (T, error) {

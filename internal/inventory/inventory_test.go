@@ -1,0 +1,130 @@
+package inventory
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
+)
+
+func TestState(t *testing.T) {
+	tests := []struct {
+		active, sub string
+		want        State
+	}{
+		{"active", "running", Up},
+		{"reloading", "reload", Up},
+		{"activating", "start", Starting},
+		{"activating", "auto-restart", Restarting},
+		{"deactivating", "stop-sigterm", Stopping},
+		{"failed", "failed", Stopped},
+		{"inactive", "dead", Stopped},
+	}
+	for _, test := range tests {
+		if got := state(&protocol.Sidecar{ActiveState: test.active, SubState: test.sub}); got != test.want {
+			t.Errorf("%s/%s is %q, want %q", test.active, test.sub, got, test.want)
+		}
+	}
+}
+
+func TestWaiting(t *testing.T) {
+	dir := t.TempDir()
+	service := &conf.Service{Name: "a", Dir: filepath.Join(dir, "missing")}
+	expect := func(netns string, want Requests) {
+		t.Helper()
+		got, err := Waiting(service, netns)
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%q: error %v (-want +got):\n%s", netns, err, diff)
+		}
+	}
+	expect("", Requests{})
+	service.Dir = dir
+	expect("", Requests{})
+	state := filepath.Join(dir, "a")
+	if err := os.Mkdir(state, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"processes":         "{\"netns\":\"n\"}\nm --the-role\n",
+		"processes.taken-1": "n -x\n{not JSON\n",
+		"processes.failed":  "# 2026-01-01T00:00:00Z why\n{\"netns\":\"n\"}\n# why\n{torn\n",
+	} {
+		if err := os.WriteFile(filepath.Join(state, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect("", Requests{Spooled: 4, GivenUp: 2})
+	expect("n", Requests{Spooled: 2, GivenUp: 1})
+	expect("other", Requests{})
+
+	// An agent can put anything there.
+	if err := os.Remove(filepath.Join(state, "processes")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(state, "processes")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Waiting(service, ""); err == nil {
+		t.Error("a link is followed")
+	}
+}
+
+// engines is a stand-in for a container engine, for what it says and how it
+// fails.
+func stub(t *testing.T, name, script string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+func TestContainers(t *testing.T) {
+	tests := []struct {
+		name, script string
+		engine       conf.Engine
+		want         map[string]string
+		fails        bool
+	}{
+		{name: "none", engine: conf.Podman, want: map[string]string{}},
+		{name: "two", engine: conf.Podman, script: "echo a-n 12; echo a-m 34", want: map[string]string{"a-n": "12", "a-m": "34"}},
+		{name: "failure", engine: conf.Podman, script: "echo no >&2; exit 125", fails: true},
+		{name: "docker", engine: conf.Docker, script: `case $1 in ps) echo 1;; container) echo /a-n sha256:12;; esac`,
+			want: map[string]string{"a-n": "sha256:12"}},
+		{name: "docker, one is gone meanwhile", engine: conf.Docker,
+			script: `case $1 in ps) echo 1; echo 2;; container) echo /a-n sha256:12; echo "no such container" >&2; exit 1;; esac`,
+			want:   map[string]string{"a-n": "sha256:12"}},
+		{name: "docker, none", engine: conf.Docker, script: `[ $1 = ps ]`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			stub(t, string(test.engine), test.script)
+			got, err := containers(context.Background(), &conf.Service{Engine: test.engine})
+			if diff := cmp.Diff(test.want, got); (err != nil) != test.fails || diff != "" {
+				t.Errorf("error %v (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}
+
+func TestImageID(t *testing.T) {
+	service := &conf.Service{Engine: conf.Docker, Image: "localhost/a", DockerSockets: []string{"/run/d.sock"}}
+	stub(t, "docker", `[ "$DOCKER_HOST $*" = "unix:///run/d.sock image inspect --format={{.Id}} localhost/a" ] && echo sha256:12`)
+	if id, err := ImageID(context.Background(), service); id != "sha256:12" || err != nil {
+		t.Errorf("%q, error %v", id, err)
+	}
+	stub(t, "docker", "echo no such image >&2; exit 1")
+	if _, err := ImageID(context.Background(), service); err != ErrNoImage {
+		t.Errorf("error %v", err)
+	}
+	stub(t, "docker", "exit 2")
+	if _, err := ImageID(context.Background(), service); err == nil || err == ErrNoImage {
+		t.Errorf("error %v", err)
+	}
+}
