@@ -115,11 +115,20 @@ func (a *Activator) sidecar(name string, id netns.ID, request *protocol.Start) (
 	if validID.MatchString(request.ID) {
 		s.environ = append(s.environ, layout.RequestVariable+"="+request.ID)
 	}
-	files, err := a.service.Ready.PIDFiles(arguments, name)
+	if s.pidFiles, err = a.pidFiles(arguments, name); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// pidFiles returns the pid files of a sidecar, relative to the service's
+// directory.
+func (a *Activator) pidFiles(arguments []string, netns string) ([]string, error) {
+	files, err := a.service.Ready.PIDFiles(arguments, netns)
 	if err != nil {
 		return nil, err
 	}
-	for _, file := range files {
+	for i, file := range files {
 		// The path comes from the agent. What is outside the directory that
 		// the agent may write is none of its business, and may not even be
 		// the file that the sidecar sees.
@@ -127,9 +136,9 @@ func (a *Activator) sidecar(name string, id netns.ID, request *protocol.Start) (
 		if !ok {
 			return nil, fmt.Errorf("pid file %s is not below service_dir %s, so nobody but the sidecar can see it", file, a.service.Dir)
 		}
-		s.pidFiles = append(s.pidFiles, relative)
+		files[i] = relative
 	}
-	return s, nil
+	return files, nil
 }
 
 func (a *Activator) unit(netns string) string { return layout.SidecarUnit(a.service.Name, netns) }

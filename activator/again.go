@@ -1,0 +1,96 @@
+package activator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/arglist"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
+)
+
+// What an operator does to one sidecar, by the same steps that a request takes,
+// in a process of the operator's: nothing of this can be asked for through the
+// activation socket. A request that comes meanwhile for the same sidecar goes
+// its own way, and systemd puts the jobs of both in a row.
+
+// Close ends the connection to systemd of an activator that does not serve.
+func (a *Activator) Close() { a.systemd.Close() }
+
+// StartAgain starts the sidecar of a network namespace that is down, with the
+// arguments that it had last, and waits until it is ready. One that is up is
+// left alone.
+func (a *Activator) StartAgain(ctx context.Context, netns string) error {
+	return a.again(ctx, netns, func(ctx context.Context, unit string) (manager.State, error) {
+		return a.systemd.Start(ctx, unit)
+	})
+}
+
+// Restart stops the sidecar of a network namespace, if it is up, starts it with
+// the arguments that it had last, and waits until it is ready.
+func (a *Activator) Restart(ctx context.Context, netns string) error {
+	return a.again(ctx, netns, func(ctx context.Context, unit string) (manager.State, error) {
+		return a.systemd.Restart(ctx, unit)
+	})
+}
+
+// StopSidecar stops the sidecar of a network namespace.
+func (a *Activator) StopSidecar(ctx context.Context, netns string) error {
+	return a.stop(ctx, a.unit(netns))
+}
+
+// Reason returns what an error of these says, on one line.
+func Reason(err error) string { return reason(err) }
+
+func (a *Activator) again(ctx context.Context, netns string, start func(context.Context, string) (manager.State, error)) error {
+	unlock, err := a.locks.lock(ctx, netns)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ctx, cancel := context.WithTimeout(ctx, a.service.ReadyTimeout+2*stopTimeout)
+	defer cancel()
+	s, err := a.lastTime(netns)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	state, err := start(ctx, a.unit(netns))
+	if err == nil {
+		err = a.awaitReady(ctx, s, state, began.Add(a.service.ReadyTimeout))
+	}
+	if err != nil {
+		return a.failed(ctx, s, began, err)
+	}
+	a.recordReady(s)
+	return nil
+}
+
+// lastTime returns what was asked for when the sidecar of a network namespace
+// was started last.
+func (a *Activator) lastTime(netns string) (*sidecar, error) {
+	content, err := os.ReadFile(layout.ArgsFile(a.service.Name, netns))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("no sidecar of %s was started in network namespace %s since boot, so its arguments are not known; "+
+			"the agent has to call the wrapper", a.service.Name, netns)
+	}
+	if err != nil {
+		return nil, err
+	}
+	arguments, err := arglist.Decode(content)
+	if err != nil {
+		return nil, fmt.Errorf("reading the arguments of %s: %w", a.unit(netns), err)
+	}
+	id, err := a.names.Lookup(netns)
+	if err != nil {
+		return nil, fmt.Errorf("looking for network namespace %s: %w", netns, err)
+	}
+	s := &sidecar{netns: netns, namespace: id, arguments: arguments, log: a.requestLog("", netns)}
+	if s.pidFiles, err = a.pidFiles(arguments, netns); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
