@@ -1,0 +1,166 @@
+// Package hostcheck looks for what keeps a definition that is right in itself
+// from working on this host.
+package hostcheck
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+)
+
+// A Finding is something that is in the way.
+type Finding struct {
+	Key     string // of the definition; "" where it is about the host
+	Fatal   bool   // whether no sidecar can work so
+	Message string // what is wrong, and what to do
+}
+
+// unitDirs are where units are found before generated ones (systemd.unit(5)).
+var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system"}
+
+// Check looks for what is in the way of a service. Without root's rights, the
+// images of the host cannot be looked for.
+func Check(ctx context.Context, s *conf.Service) []Finding {
+	var findings []Finding
+	findings = append(findings, engine(ctx, s)...)
+	findings = append(findings, sources(s)...)
+	findings = append(findings, shadows(s, unitDirs)...)
+	return append(findings, killScripts(s)...)
+}
+
+func engine(ctx context.Context, s *conf.Service) []Finding {
+	if s.Engine == conf.Systemd {
+		if s.Image == "" && len(s.Command.Argv) > 0 && path.IsAbs(s.Command.Argv[0]) {
+			if _, err := os.Stat(s.Command.Argv[0]); err != nil {
+				return []Finding{{"cmd", true, fmt.Sprintf("%v; install the program", reason(err))}}
+			}
+		}
+		return nil
+	}
+	if _, err := exec.LookPath(string(s.Engine)); err != nil {
+		return []Finding{{"container_cli", true, fmt.Sprintf("%s is not on this host; install it, or use container_cli = %q", s.Engine, conf.Systemd)}}
+	}
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	switch _, err := inventory.ImageID(ctx, s); {
+	case errors.Is(err, inventory.ErrNoImage):
+		return []Finding{{"image_name", false, fmt.Sprintf("%s is not on this host, so the first start has to fetch it; get it now with: %s pull %s",
+			s.Image, s.Engine, s.Image)}}
+	case err != nil:
+		return []Finding{{"container_cli", true, err.Error()}}
+	}
+	return nil
+}
+
+func sources(s *conf.Service) []Finding {
+	var findings []Finding
+	check := func(key string, mount conf.BindMount) {
+		if _, err := os.Stat(mount.Source); err != nil {
+			findings = append(findings, Finding{key, true, fmt.Sprintf("%v; a sidecar fails to start until it is there", reason(err))})
+		}
+	}
+	if s.ConfigBindMount != nil {
+		check("config_bind_mount", *s.ConfigBindMount)
+	}
+	for _, mount := range s.BindMounts {
+		if path.IsAbs(mount.Source) { // else a volume, which the engine makes
+			check("bind_mounts", mount)
+		}
+	}
+	return findings
+}
+
+// shadows finds units that take the place of generated ones: those of the
+// Ansible role tripleo-systemd-wrapper have the same names.
+func shadows(s *conf.Service, dirs []string) []Finding {
+	var findings []Finding
+	for _, dir := range dirs {
+		for _, unit := range []string{
+			layout.SocketUnit(s.Name), layout.PathUnit(s.Name), layout.ServiceUnit(s.Name), layout.TemplateUnit(s.Name),
+		} {
+			file := path.Join(dir, unit)
+			target, _ := os.Readlink(file)
+			switch _, err := os.Lstat(file); {
+			case errors.Is(err, fs.ErrNotExist):
+			case err != nil:
+				findings = append(findings, Finding{"", true, err.Error()})
+			case target == os.DevNull:
+				findings = append(findings, Finding{"", true, fmt.Sprintf("%s is masked, so it never runs; to undo that: systemctl unmask %s", unit, unit)})
+			default:
+				findings = append(findings, Finding{"", true, fmt.Sprintf("%s takes the place of the unit that is generated "+
+					"(the role tripleo-systemd-wrapper left such files); move it away, then: tripleo-wrapperctl reload", file)})
+			}
+		}
+	}
+	return findings
+}
+
+// killScripts looks into the agent's configuration, where the definition says
+// where that is: without the option the agent signals processes itself, which
+// it cannot do from within its container.
+func killScripts(s *conf.Service) []Finding {
+	if s.KillScript == "" || s.ConfigBindMount == nil {
+		return nil
+	}
+	want := path.Join(s.Dir, layout.KillScripts)
+	other := ""
+	found := false
+	_ = filepath.WalkDir(s.ConfigBindMount.Source, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() || path.Ext(name) != ".ini" && path.Ext(name) != ".conf" {
+			return nil // what cannot be read says nothing
+		}
+		value := killScriptsPath(name)
+		found = found || path.Clean(value) == want
+		if value != "" && path.Clean(value) != want {
+			other = fmt.Sprintf("%s has kill_scripts_path = %s", name, value)
+		}
+		return nil
+	})
+	switch {
+	case found:
+		return nil
+	case other != "":
+		return []Finding{{"service_kill_script", true, fmt.Sprintf("%s; the kill script is in %s", other, want)}}
+	}
+	return []Finding{{"service_kill_script", false, fmt.Sprintf("no file below %s sets kill_scripts_path; the agent needs it in section [AGENT]: kill_scripts_path = %s",
+		s.ConfigBindMount.Source, want)}}
+}
+
+// killScriptsPath returns the value of the option in a file of oslo.config's
+// form; "" if it is not set there.
+func killScriptsPath(name string) string {
+	f, err := os.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	value := ""
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		key, text, ok := strings.Cut(lines.Text(), "=")
+		if ok && strings.TrimSpace(key) == "kill_scripts_path" {
+			value = strings.TrimSpace(text)
+		}
+	}
+	return value
+}
+
+// reason says what is wrong with a file, without the name of the system call.
+func reason(err error) error {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		return fmt.Errorf("%s: %w", pathErr.Path, pathErr.Err)
+	}
+	return err
+}

@@ -1,0 +1,89 @@
+package hostcheck
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+)
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// expect checks that each finding has what is wanted in it, "!" before it for
+// one that is fatal.
+func expect(t *testing.T, got []Finding, want ...string) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("findings %+v, want %q", got, want)
+	}
+	for i, finding := range got {
+		text, fatal := strings.CutPrefix(want[i], "!")
+		if finding.Fatal != fatal || !strings.Contains(finding.Key+": "+finding.Message, text) {
+			t.Errorf("finding %+v, want %q", finding, want[i])
+		}
+	}
+}
+
+func TestShadows(t *testing.T) {
+	etc, run := t.TempDir(), t.TempDir()
+	s := &conf.Service{Name: "a"}
+	expect(t, shadows(s, []string{etc, run}))
+	write(t, filepath.Join(etc, "a.path"), "[Path]\n")
+	write(t, filepath.Join(etc, "a.path.d", "override.conf"), "[Path]\n")
+	write(t, filepath.Join(etc, "b.service"), "")
+	if err := os.Symlink("/dev/null", filepath.Join(run, "a@.service")); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, shadows(s, []string{etc, run}), "!"+etc+"/a.path takes the place", "!a@.service is masked")
+}
+
+func TestKillScripts(t *testing.T) {
+	config := t.TempDir()
+	s := &conf.Service{Dir: "/var/lib/neutron", KillScript: "kill"}
+	expect(t, killScripts(s)) // nothing says where the configuration is
+	s.ConfigBindMount = &conf.BindMount{Source: config}
+	expect(t, killScripts(s), "service_kill_script: no file below "+config)
+
+	agent := filepath.Join(config, "neutron", "dhcp_agent.ini")
+	write(t, agent, "[DEFAULT]\n# kill_scripts_path = /var/lib/neutron/kill_scripts\n")
+	expect(t, killScripts(s), "sets kill_scripts_path; the agent needs it in section [AGENT]: kill_scripts_path = /var/lib/neutron/kill_scripts")
+	write(t, agent, "[AGENT]\nkill_scripts_path=/etc/neutron/kill_scripts\n")
+	expect(t, killScripts(s), "!"+agent+" has kill_scripts_path = /etc/neutron/kill_scripts; the kill script is in /var/lib/neutron/kill_scripts")
+	write(t, agent, "[AGENT]\nkill_scripts_path = /var/lib/neutron/kill_scripts/\n")
+	expect(t, killScripts(s))
+	s.KillScript = ""
+	write(t, agent, "")
+	expect(t, killScripts(s))
+}
+
+func TestSources(t *testing.T) {
+	dir := t.TempDir()
+	s := &conf.Service{
+		ConfigBindMount: &conf.BindMount{Source: filepath.Join(dir, "none")},
+		BindMounts:      []conf.BindMount{{Source: dir}, {Source: "volume"}, {Source: filepath.Join(dir, "neither")}},
+	}
+	expect(t, sources(s), "!config_bind_mount: "+dir+"/none: no such file", "!bind_mounts: "+dir+"/neither: no such file")
+}
+
+func TestEngine(t *testing.T) {
+	ctx := context.Background()
+	t.Setenv("PATH", t.TempDir())
+	expect(t, engine(ctx, &conf.Service{Engine: conf.Podman}), "!container_cli: podman is not on this host")
+	host := conf.Service{Engine: conf.Systemd, Command: conf.Command{Argv: []string{"/no/such/program", "-k"}}}
+	expect(t, engine(ctx, &host), "!cmd: /no/such/program: no such file")
+	host.Command.Argv[0] = "/bin/sh"
+	expect(t, engine(ctx, &host))
+	host.Command.Argv[0] = "dnsmasq" // found by the shim, in systemd's own PATH
+	expect(t, engine(ctx, &host))
+}
