@@ -1,0 +1,218 @@
+// Package metrics counts requests, from what the activators leave in the
+// journal, and writes the counts in the OpenMetrics text format
+// (https://prometheus.io/docs/specs/om/open_metrics_spec/).
+//
+// Nothing is counted while requests are served. Counters live in a file, with
+// the place in the journal up to which they count, so that they go on where
+// they were when they are next written.
+package metrics
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
+)
+
+// buckets are the upper bounds of the histogram of times to ready, in seconds:
+// systemd takes some 50 ms, Podman some 200, ready.timeout is 60 s.
+var buckets = []float64{0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60}
+
+// results are counted from 0, so that a first failure is an increase.
+var results = []string{journal.Started, journal.Running, journal.Failed, journal.Refused, journal.Dropped, journal.GaveUp}
+
+// Counters is what was counted up to a place in the journal.
+type Counters struct {
+	Cursor   string              `json:"cursor"`
+	Services map[string]*Service `json:"services"`
+}
+
+// A Service is what was counted of one service.
+type Service struct {
+	Requests map[string]uint64 `json:"requests"` // by result
+	Ready    Histogram         `json:"ready"`
+}
+
+// A Histogram is how many starts took how long until the sidecar was ready.
+type Histogram struct {
+	Counts  []uint64 `json:"counts"` // one for each bucket and one for all above
+	Seconds float64  `json:"seconds"`
+}
+
+// Count counts an entry of the journal.
+func (c *Counters) Count(entry *journal.Entry) {
+	c.Cursor = entry.Cursor
+	if entry.Result == "" || entry.Service == "" || !slices.Contains(results, entry.Result) {
+		return
+	}
+	if c.Services == nil {
+		c.Services = map[string]*Service{}
+	}
+	service := c.Services[entry.Service]
+	if service == nil {
+		service = &Service{Requests: map[string]uint64{}}
+		c.Services[entry.Service] = service
+	}
+	service.Requests[entry.Result]++
+	if usec, err := strconv.ParseUint(entry.ReadyUsec, 10, 64); err == nil {
+		service.Ready.observe(float64(usec) / 1e6)
+	}
+}
+
+func (h *Histogram) observe(seconds float64) {
+	if len(h.Counts) != len(buckets)+1 {
+		h.Counts, h.Seconds = make([]uint64, len(buckets)+1), 0
+	}
+	i, _ := slices.BinarySearch(buckets, seconds)
+	h.Counts[i]++
+	h.Seconds += seconds
+}
+
+// Load reads counters that were kept. Without a file they are all 0.
+func Load(name string) (*Counters, error) {
+	content, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return &Counters{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &Counters{}
+	if err := json.Unmarshal(content, c); err != nil {
+		return nil, fmt.Errorf("reading %s: %w; remove it to count anew", name, err)
+	}
+	for name, service := range c.Services {
+		if service == nil || service.Requests == nil {
+			delete(c.Services, name)
+		}
+	}
+	return c, nil
+}
+
+// Save keeps counters, all or nothing.
+func (c *Counters) Save(name string) error {
+	content, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return WriteFile(name, append(content, '\n'))
+}
+
+// WriteFile replaces a file at once, so that nobody reads half of it.
+func WriteFile(name string, content []byte) (err error) {
+	temporary, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(temporary.Name())
+		}
+	}()
+	_, err = temporary.Write(content)
+	err = errors.Join(err, temporary.Chmod(0o644), temporary.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(temporary.Name(), name)
+}
+
+// Write writes the counters and how the services do.
+func (c *Counters) Write(w io.Writer, services []inventory.Service) error {
+	var b strings.Builder
+	names := slices.Collect(maps.Keys(c.Services))
+	for _, service := range services {
+		names = append(names, service.Service)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+
+	family(&b, "requests", "counter", "Requests for sidecars by how they ended; each try of a spooled request counts.")
+	for _, name := range names {
+		for _, result := range results {
+			var n uint64
+			if service := c.Services[name]; service != nil {
+				n = service.Requests[result]
+			}
+			fmt.Fprintf(&b, "%srequests_total{service=%s,result=%s} %d\n", prefix, label(name), label(result), n)
+		}
+	}
+	family(&b, "ready_seconds", "histogram", "How long sidecars took to become ready after systemd was asked to start them.")
+	for _, name := range names {
+		var histogram Histogram
+		if service := c.Services[name]; service != nil {
+			histogram = service.Ready
+		}
+		histogram.write(&b, name)
+	}
+	family(&b, "sidecars", "gauge", "Sidecars by state.")
+	states := []inventory.State{inventory.Up, inventory.Starting, inventory.Restarting, inventory.Stopping, inventory.Stopped, inventory.NotOurs}
+	for _, service := range services {
+		for _, state := range states {
+			fmt.Fprintf(&b, "%ssidecars{service=%s,state=%s} %d\n", prefix, label(service.Service), label(string(state)), service.Sidecars[state])
+		}
+	}
+	gauges := []struct {
+		name, help string
+		value      func(*inventory.Service) int
+	}{
+		{"sidecars_outdated", "Sidecars whose definition or image has changed since they were started.", func(s *inventory.Service) int { return s.Outdated }},
+		{"sidecars_orphaned", "Sidecars whose network namespace is gone.", func(s *inventory.Service) int { return s.Orphans }},
+		{"spooled_requests", "Requests that wait in the spool.", func(s *inventory.Service) int { return s.Spooled }},
+		{"given_up_requests", "Spooled requests that were given up, in processes.failed.", func(s *inventory.Service) int { return s.GivenUp }},
+		{"definition_broken", "Whether the definition is broken.", func(s *inventory.Service) int { return min(len(s.Problems), 1) }},
+		{"socket_active", "Whether the activation socket is active.", func(s *inventory.Service) int {
+			if s.Socket == "active" {
+				return 1
+			}
+			return 0
+		}},
+	}
+	for _, gauge := range gauges {
+		family(&b, gauge.name, "gauge", gauge.help)
+		for _, service := range services {
+			fmt.Fprintf(&b, "%s%s{service=%s} %d\n", prefix, gauge.name, label(service.Service), gauge.value(&service))
+		}
+	}
+	b.WriteString("# EOF\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+const prefix = "tripleo_wrappers_"
+
+func family(b *strings.Builder, name, kind, help string) {
+	fmt.Fprintf(b, "# HELP %s%s %s\n# TYPE %s%s %s\n", prefix, name, help, prefix, name, kind)
+}
+
+func (h *Histogram) write(b *strings.Builder, service string) {
+	var sum uint64
+	for i := range len(buckets) + 1 {
+		bound := "+Inf"
+		if i < len(buckets) {
+			bound = strconv.FormatFloat(buckets[i], 'f', -1, 64)
+			if !strings.Contains(bound, ".") {
+				bound += ".0" // the canonical form
+			}
+		}
+		if i < len(h.Counts) {
+			sum += h.Counts[i]
+		}
+		fmt.Fprintf(b, "%sready_seconds_bucket{service=%s,le=%q} %d\n", prefix, label(service), bound, sum)
+	}
+	fmt.Fprintf(b, "%sready_seconds_sum{service=%s} %s\n", prefix, label(service), strconv.FormatFloat(h.Seconds, 'f', -1, 64))
+	fmt.Fprintf(b, "%sready_seconds_count{service=%s} %d\n", prefix, label(service), sum)
+}
+
+func label(value string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(value) + `"`
+}
