@@ -1,185 +1,203 @@
-// Command tripleo-wrapperctl is for the operator of a host.
+// Command tripleo-wrapperctl is for the operator of a host. Each command is in
+// a file of its own.
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"path"
-	"slices"
-	"text/tabwriter"
-	"time"
+	"os/signal"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
 	"github.com/tripleo-wrappers/tripleo-wrappers/generator"
-	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
-	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
-	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/terminal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/version"
 )
 
-const usage = `tripleo-wrapperctl shows the sidecars of a host and checks their definitions.
-
-  tripleo-wrapperctl [list] [--json] [--root=DIR]
-      List the sidecars of all services.
-
-  tripleo-wrapperctl check [--root=DIR] [FILE]...
-      Print what is wrong with definitions: all of them, or those named.
-
-Options:
-  --root=DIR   read the definitions below DIR
-  --json       print for programs
-  --help, --version
-
-Exit status: 0, 1 if something is wrong, 2 for a call that makes no sense.
-
-Examples:
-  tripleo-wrapperctl check
-  tripleo-wrapperctl check /etc/tripleo-wrappers/neutron-dnsmasq.toml
-  tripleo-wrapperctl list --json
-`
-
+// Exit statuses. Those of status are systemctl's (LSB).
 const (
-	exitOK    = 0
-	exitError = 1
-	exitUsage = 2
+	exitError      = 1
+	exitUsage      = 2
+	exitNotRunning = 3
+	exitUnknown    = 4
 )
-
-// callTimeout bounds asking one service for its sidecars.
-const callTimeout = 30 * time.Second
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	command := "list"
-	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
-		command, args = args[0], args[1:]
+	// An operator who has seen enough, or a service that is stopped.
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer cancel()
+	c := &control{
+		stdout:  terminal.New(stdout),
+		stderr:  terminal.New(stderr),
+		systemd: &manager.Manager{},
 	}
-	flags := flag.NewFlagSet("tripleo-wrapperctl", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	root := flags.String("root", "/", "")
-	asJSON := flags.Bool("json", false, "")
-	showVersion := flags.Bool("version", false, "")
-	err := flags.Parse(args)
+	defer c.systemd.Close()
+	command := c.command()
+	command.SetArgs(args)
+	command.SetOut(stdout)
+	command.SetErr(stderr)
+	err := command.ExecuteContext(ctx)
+	var failed *failure
 	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
-		return exitOK
-	case err != nil:
-		fmt.Fprintf(stderr, "tripleo-wrapperctl: %v; try --help\n", err)
-		return exitUsage
-	case *showVersion:
-		fmt.Fprintln(stdout, "tripleo-wrapperctl", version.Version)
-		return exitOK
-	case command == "list" && flags.NArg() == 0:
-		return list(*root, *asJSON, stdout, stderr)
-	case command == "check":
-		return check(*root, flags.Args(), stdout, stderr)
+	case err == nil:
+		return 0
+	case errors.As(err, &failed):
+		for line := range strings.Lines(failed.message()) {
+			fmt.Fprintln(stderr, c.stderr.Colour(terminal.Bad, "tripleo-wrapperctl:"), strings.TrimSuffix(line, "\n"))
+		}
+		return failed.status
 	}
-	fmt.Fprintf(stderr, "tripleo-wrapperctl: unknown call; try --help\n")
+	fmt.Fprintf(stderr, "tripleo-wrapperctl: %v; try --help\n", err)
 	return exitUsage
 }
 
-// check prints the problems of definitions.
-func check(root string, files []string, stdout, stderr io.Writer) int {
-	_, set := generator.Render(root)
-	sources := map[string]bool{}
-	for _, service := range set.Services {
-		sources[service.Source] = true
-	}
-	status := exitOK
-	for _, definition := range set.Broken {
-		sources[definition.Source] = true
-		if len(files) > 0 && !slices.Contains(files, definition.Source) {
-			continue
-		}
-		status = exitError
-		for _, problem := range definition.Problems {
-			fmt.Fprintln(stderr, problem)
-		}
-	}
-	for _, file := range files {
-		if !sources[file] {
-			fmt.Fprintf(stderr, "tripleo-wrapperctl: %s is no definition of this host\n", file)
-			return exitUsage
-		}
-	}
-	if status == exitOK {
-		fmt.Fprintln(stdout, "No problems. Definitions take effect with: systemctl daemon-reload")
-	}
-	return status
+// A failure is an error of a command that made sense, and the exit status.
+type failure struct {
+	status int
+	err    error // nil where all has been said
 }
 
-// A row is a sidecar in the list.
-type row struct {
-	Service string `json:"service"`
-	Engine  string `json:"engine"`
-	protocol.Sidecar
+func (f *failure) Error() string { return f.message() }
+
+func (f *failure) message() string {
+	if f.err == nil {
+		return ""
+	}
+	return f.err.Error()
 }
 
-// list prints the sidecars of all services. A service that cannot be asked is
-// reported, and the others are listed.
-func list(root string, asJSON bool, stdout, stderr io.Writer) int {
-	status := exitOK
-	rows := []row{}
-	for _, service := range conf.Load(root).Services {
-		listing, err := ask(&service)
+func failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &failure{exitError, err}
+}
+
+// control is what all commands share.
+type control struct {
+	stdout, stderr *terminal.Terminal
+	systemd        *manager.Manager
+
+	root string // --root
+	json bool   // --json
+}
+
+// command returns the whole command line.
+func (c *control) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "tripleo-wrapperctl",
+		Short: "Show and control the sidecars of this host",
+		Long: `tripleo-wrapperctl shows and controls the sidecars of this host: the helpers of
+Neutron's agents (dnsmasq, haproxy, keepalived, radvd) that run outside the
+agents' containers. Without a command it lists them.
+
+A sidecar is named by its service, which is the name of its definition in
+/etc/tripleo-wrappers, and its network namespace, which is Neutron's.`,
+		Example: `  A tenant has no DHCP. What is the matter with it?
+      tripleo-wrapperctl status neutron-dnsmasq qdhcp-5c4cbd8e-3c9d-4a7b-9a3f-0c2d1e4f5a6b
+  What is wrong with my definition?
+      tripleo-wrapperctl check
+  Take changed definitions into use, and see what is to be restarted for them:
+      tripleo-wrapperctl reload
+      tripleo-wrapperctl restart neutron-dnsmasq --outdated`,
+		Version:           version.Version,
+		Args:              cobra.NoArgs,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	root.SetVersionTemplate("tripleo-wrapperctl {{.Version}}\n")
+	flags := root.PersistentFlags()
+	flags.StringVar(&c.root, "root", "/", "read the definitions below this `DIR`")
+	flags.BoolVar(&c.json, "json", false, "print JSON, for programs")
+	list := c.listCommand()
+	root.RunE = list.RunE
+	root.AddCommand(
+		list, c.statusCommand(), c.monitorCommand(), c.logsCommand(),
+		c.startCommand(), c.stopCommand(), c.restartCommand(), c.syncCommand(),
+		c.checkCommand(), c.reloadCommand(), c.catCommand(),
+		c.metricsCommand(), c.completionCommand(),
+	)
+	return root
+}
+
+// services returns the definitions that can be used, or those with the names,
+// each of which there has to be.
+func (c *control) services(names ...string) ([]conf.Service, error) {
+	_, set := generator.Render(c.root)
+	if len(names) == 0 {
+		return set.Services, nil
+	}
+	var services []conf.Service
+	var errs []error
+	for _, name := range names {
+		service, err := find(&set, name)
 		if err != nil {
-			fmt.Fprintf(stderr, "tripleo-wrapperctl: asking %s for its sidecars: %v\n", service.Name, err)
-			status = exitError
+			errs = append(errs, err)
 			continue
 		}
-		for _, sidecar := range listing.Sidecars {
-			rows = append(rows, row{service.Name, string(service.Engine), sidecar})
-		}
+		services = append(services, *service)
 	}
-	if asJSON {
-		encoder := json.NewEncoder(stdout)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(rows); err != nil {
-			fmt.Fprintln(stderr, "tripleo-wrapperctl:", err)
-			return exitError
-		}
-		return status
+	if len(errs) > 0 {
+		return nil, &failure{exitUnknown, errors.Join(errs...)}
 	}
-	table := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(table, "SERVICE\tNETNS\tSTATE\tSINCE\tPID\tENGINE\tRESTARTS")
-	for _, r := range rows {
-		state := r.ActiveState + "/" + r.SubState
-		if r.Orphan {
-			state += ", orphan"
-		}
-		since := "-"
-		if r.Since > 0 {
-			since = time.UnixMicro(r.Since).Format(time.DateTime)
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%d\n", r.Service, r.Netns, state, since, r.PID, r.Engine, r.Restarts)
-	}
-	if err := table.Flush(); err != nil {
-		return exitError
-	}
-	return status
+	return services, nil
 }
 
-func ask(service *conf.Service) (*protocol.Listing, error) {
-	socket := path.Join(layout.StateDir(service.Dir, service.Name), layout.Socket)
-	conn, err := net.DialTimeout("unix", socket, callTimeout)
-	if err != nil {
-		return nil, err
+func find(set *conf.Set, name string) (*conf.Service, error) {
+	name = strings.TrimSuffix(name, ".service")
+	var known []string
+	for i := range set.Services {
+		if set.Services[i].Name == name {
+			return &set.Services[i], nil
+		}
+		known = append(known, set.Services[i].Name)
 	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(callTimeout)); err != nil {
-		return nil, err
+	for _, broken := range set.Broken {
+		if broken.Name == name {
+			return nil, fmt.Errorf("the definition of %s is broken; see: tripleo-wrapperctl check %s", name, broken.Source)
+		}
 	}
-	var listing protocol.Listing
-	if err := varlink.DoCall(conn, protocol.MethodList, struct{}{}, &listing); err != nil {
-		return nil, err
+	if len(known) == 0 {
+		return nil, fmt.Errorf("there is no service %s: %s holds no definition that can be used", name, conf.AdminDir)
 	}
-	return &listing, nil
+	return nil, fmt.Errorf("there is no service %s; there are: %s", name, strings.Join(known, ", "))
+}
+
+// number returns how many of something there are.
+func number(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// printJSON prints a value as JSON.
+func (c *control) printJSON(value any) error {
+	encoder := json.NewEncoder(c.stdout)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return failed(encoder.Encode(value))
+}
+
+// warn reports what does not keep a command from going on.
+func (c *control) warn(err error) {
+	if err == nil {
+		return
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintln(c.stderr, c.stderr.Colour(terminal.Warn, "tripleo-wrapperctl:"), strings.TrimSuffix(line, "\n"))
+	}
 }

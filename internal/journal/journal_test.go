@@ -36,10 +36,10 @@ func entriesOf(t *testing.T, output string) []Entry {
 }
 
 func TestEntry(t *testing.T) {
-	output := `{"__CURSOR":"s=1;i=2","__REALTIME_TIMESTAMP":"1700000000000001","PRIORITY":"4","SYSLOG_IDENTIFIER":"a",
+	output := `{"__CURSOR":"s=1;i=2","__REALTIME_TIMESTAMP":"1700000000000001","PRIORITY":"4","_EXE":"/a",
 "SERVICE":"d","NETNS":["n","second"],"REQUEST_ID":"0123","RESULT":"started","READY_USEC":"1500","MESSAGE":[255,10]}`
 	want := []Entry{{
-		Time: time.UnixMicro(1700000000000001), Cursor: "s=1;i=2", Priority: "4", Identifier: "a", Service: "d", Netns: "n",
+		Time: time.UnixMicro(1700000000000001), Cursor: "s=1;i=2", Priority: "4", Program: "/a", Service: "d", Netns: "n",
 		Request: "0123", Result: Started, ReadyUsec: "1500", Message: "\xff\n",
 	}}
 	if diff := cmp.Diff(want, entriesOf(t, strings.ReplaceAll(output, "\n", ""))); diff != "" {

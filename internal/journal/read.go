@@ -18,13 +18,13 @@ import (
 // An Entry is an entry of the journal, as far as it is looked at here
 // (systemd.journal-fields(7)). Fields that it does not have are empty.
 type Entry struct {
-	Time       time.Time
-	Cursor     string // of the entry's place in the journal
-	Message    string // of any bytes, several lines perhaps
-	MessageID  string
-	Transport  string
-	Identifier string // SYSLOG_IDENTIFIER
-	Priority   string // "0" to "7"
+	Time      time.Time
+	Cursor    string // of the entry's place in the journal
+	Message   string // of any bytes, several lines perhaps
+	MessageID string
+	Transport string
+	Program   string // the path of what wrote it, which only the kernel can say (_EXE)
+	Priority  string // "0" to "7"
 
 	Service, Netns, Request, Result, ReadyUsec string // our own, see the constants
 
@@ -44,6 +44,9 @@ type Query struct {
 	Matches []string  // FIELD=VALUE, and "+" for "or", as in journalctl(1)
 }
 
+// ProgramIs returns the match for what the program of that path wrote.
+func ProgramIs(path string) string { return "_EXE=" + path }
+
 func (q *Query) args() []string {
 	args := []string{"--output=json", "--all", "--no-pager", "--quiet", "--output-fields=" + fields}
 	if !q.Since.IsZero() {
@@ -62,7 +65,7 @@ func (q *Query) args() []string {
 }
 
 // fields is what an Entry is made of; entries have many more.
-const fields = "MESSAGE,MESSAGE_ID,SYSLOG_IDENTIFIER,PRIORITY,_TRANSPORT,_STREAM_ID,EXIT_CODE,EXIT_STATUS,UNIT_RESULT," +
+const fields = "MESSAGE,MESSAGE_ID,_EXE,PRIORITY,_TRANSPORT,_STREAM_ID,EXIT_CODE,EXIT_STATUS,UNIT_RESULT," +
 	Service + "," + Netns + "," + Request + "," + Result + "," + ReadyUsec
 
 // Read returns the entries that a query selects, the oldest first.
@@ -116,7 +119,7 @@ func parse(line []byte) (*Entry, bool) {
 	}
 	entry := &Entry{
 		Cursor: string(object["__CURSOR"]), Message: string(object["MESSAGE"]), MessageID: string(object["MESSAGE_ID"]),
-		Transport: string(object["_TRANSPORT"]), Identifier: string(object["SYSLOG_IDENTIFIER"]),
+		Transport: string(object["_TRANSPORT"]), Program: string(object["_EXE"]),
 		Priority: string(object["PRIORITY"]), Service: string(object[Service]), Netns: string(object[Netns]),
 		Request: string(object[Request]), Result: string(object[Result]), ReadyUsec: string(object[ReadyUsec]),
 		ExitCode: string(object["EXIT_CODE"]), ExitStatus: string(object["EXIT_STATUS"]),

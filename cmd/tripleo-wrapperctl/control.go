@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/activator"
+	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/terminal"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/version"
+	"github.com/tripleo-wrappers/tripleo-wrappers/units"
+)
+
+// callTimeout bounds one call of an activator.
+const callTimeout = 2 * time.Minute
+
+// An action is what is done to one sidecar.
+type action func(a *activator.Activator, ctx context.Context, netns string) error
+
+// selection is which sidecars of a service are meant.
+type selection struct {
+	all, outdated bool
+	parallel      int
+}
+
+func (c *control) startCommand() *cobra.Command {
+	return c.sidecarsCommand("start", "started", (*activator.Activator).StartAgain, &cobra.Command{
+		Use:   "start SERVICE NETNS...",
+		Short: "Start sidecars again that were stopped or failed",
+		Long: `Start sidecars that were stopped or that failed, with the arguments that they
+had last. A sidecar that was never asked for since boot has none: its agent has
+to call the wrapper. With --all, all that were asked for and do not run.`,
+		Example: "  tripleo-wrapperctl start neutron-dnsmasq qdhcp-5c4cbd8e-3c9d-4a7b-9a3f-0c2d1e4f5a6b",
+	}, func(s *inventory.Sidecar) bool { return s.State == inventory.Stopped })
+}
+
+func (c *control) stopCommand() *cobra.Command {
+	return c.sidecarsCommand("stop", "stopped", (*activator.Activator).StopSidecar, &cobra.Command{
+		Use:   "stop SERVICE NETNS...",
+		Short: "Stop sidecars",
+		Long: `Stop sidecars. An agent that looks after its helpers asks for them again. With
+--all, all of the service.`,
+		Example: "  tripleo-wrapperctl stop neutron-dnsmasq --all",
+	}, func(s *inventory.Sidecar) bool { return s.State != inventory.Stopped && s.State != inventory.NotOurs })
+}
+
+func (c *control) restartCommand() *cobra.Command {
+	return c.sidecarsCommand("restart", "restarted", (*activator.Activator).Restart, &cobra.Command{
+		Use:   "restart SERVICE NETNS...",
+		Short: "Restart sidecars, a few at a time",
+		Long: `Restart sidecars with the arguments that they have, by the definition as it is
+now, and wait until each is ready. They are restarted one after the other, or
+--parallel at a time; after the first that fails no other is begun. With --all,
+all of the service; with --outdated, those whose definition or image has changed
+since they were started.`,
+		Example: `  tripleo-wrapperctl restart neutron-dnsmasq --outdated
+  tripleo-wrapperctl restart neutron-haproxy --all --parallel=4`,
+	}, func(s *inventory.Sidecar) bool { return s.State != inventory.Stopped && s.State != inventory.NotOurs })
+}
+
+// sidecarsCommand makes a command that does something to sidecars of a service:
+// those that are named, or those of which --all is true.
+func (c *control) sidecarsCommand(name, done string, do action, command *cobra.Command, all func(*inventory.Sidecar) bool) *cobra.Command {
+	var chosen selection
+	command.Use += "|--all"
+	command.Args = cobra.MinimumNArgs(1)
+	command.ValidArgsFunction = c.completeSidecars(1000)
+	command.Flags().BoolVar(&chosen.all, "all", false, "all sidecars of the service")
+	command.Flags().IntVar(&chosen.parallel, "parallel", 1, "do this `NUMBER` at a time")
+	if name == "restart" {
+		command.Use += "|--outdated"
+		command.Flags().BoolVar(&chosen.outdated, "outdated", false, "those whose definition or image has changed since they were started")
+		command.MarkFlagsMutuallyExclusive("all", "outdated")
+	}
+	command.DisableFlagsInUseLine = true
+	command.RunE = func(command *cobra.Command, args []string) error {
+		if named := len(args) > 1; named == (chosen.all || chosen.outdated) {
+			return errors.New("name network namespaces or say --all, one of the two")
+		}
+		if chosen.parallel < 1 {
+			return errors.New("--parallel has to be 1 or more")
+		}
+		services, err := c.services(args[0])
+		if err != nil {
+			return err
+		}
+		netns := args[1:]
+		for _, name := range netns {
+			if err := layout.CheckNetns(args[0], name); err != nil {
+				return fmt.Errorf("the name of network namespace %q %w", name, err)
+			}
+		}
+		if len(netns) == 0 {
+			sidecars, err := inventory.NewHost(c.systemd).Sidecars(command.Context(), services)
+			if err != nil {
+				return failed(err)
+			}
+			for _, sidecar := range sidecars {
+				if all(&sidecar) && (sidecar.Outdated || !chosen.outdated) {
+					netns = append(netns, sidecar.Netns)
+				}
+			}
+		}
+		return c.each(command.Context(), &services[0], netns, chosen.parallel, done, do)
+	}
+	return command
+}
+
+// A deed is the JSON form of what was done to one sidecar.
+type deed struct {
+	Service string  `json:"service"`
+	Netns   string  `json:"netns"`
+	Done    string  `json:"done"`            // started, stopped, restarted, failed or left out
+	Error   string  `json:"error,omitempty"` // where it failed
+	Seconds float64 `json:"seconds"`
+}
+
+// each does something to sidecars, several at a time, until the first failure.
+func (c *control) each(ctx context.Context, service *conf.Service, netns []string, parallel int, done string, do action) error {
+	if os.Geteuid() != 0 {
+		return failed(errors.New("only root can do that; try it with sudo"))
+	}
+	a := activator.New(units.Options(service), version.Version, slog.New(slog.DiscardHandler), func(string) {})
+	defer a.Close()
+	var (
+		work   sync.WaitGroup
+		mu     sync.Mutex
+		broken bool
+		deeds  = make([]deed, len(netns))
+		places = make(chan struct{}, parallel)
+	)
+	progress := c.stderr.Progress(len(netns))
+	for i, name := range netns {
+		deeds[i] = deed{Service: service.Name, Netns: name, Done: "left out"}
+		places <- struct{}{}
+		mu.Lock()
+		stop := broken || ctx.Err() != nil
+		mu.Unlock()
+		if stop {
+			<-places
+			continue
+		}
+		work.Go(func() {
+			defer func() { <-places }()
+			began := time.Now()
+			err := do(a, ctx, name)
+			mu.Lock()
+			defer mu.Unlock()
+			deeds[i].Seconds = time.Since(began).Seconds()
+			deeds[i].Done = done
+			line := fmt.Sprintf("%s: %s in %.1f s", name, done, deeds[i].Seconds)
+			if err != nil {
+				broken = true
+				deeds[i].Done, deeds[i].Error = "failed", activator.Reason(err)
+				line = c.stderr.Colour(terminal.Bad, name+": "+deeds[i].Error)
+			}
+			progress.Step(line)
+		})
+	}
+	work.Wait()
+	progress.End()
+	if c.json {
+		if err := c.printJSON(deeds); err != nil {
+			return err
+		}
+	}
+	return summarize(deeds, done, service.Name)
+}
+
+// summarize returns an error where not all was done.
+func summarize(deeds []deed, done, service string) error {
+	var failures, left int
+	for _, d := range deeds {
+		switch d.Done {
+		case "failed":
+			failures++
+		case "left out":
+			left++
+		}
+	}
+	if failures == 0 && left == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("%d of %s %s, %d failed", len(deeds)-failures-left, number(len(deeds), "sidecar"), done, failures)
+	if left > 0 {
+		text += fmt.Sprintf(", and %d were left as they were", left)
+	}
+	return failed(fmt.Errorf("%s; see: tripleo-wrapperctl status %s NETNS", text, service))
+}
+
+func (c *control) syncCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "sync [SERVICE...]",
+		Short: "Serve the spool now, and stop sidecars whose network namespace is gone",
+		Long: `Have the activators of all services, or of some, serve what is in the spool, and
+stop sidecars whose network namespace is gone. Both go on in the background.`,
+		Example:           "  tripleo-wrapperctl sync neutron-dnsmasq",
+		ValidArgsFunction: c.completeServices,
+		RunE: func(command *cobra.Command, args []string) error {
+			services, err := c.services(args...)
+			if err != nil {
+				return err
+			}
+			return c.sync(command.Context(), services)
+		},
+	}
+}
+
+// A syncResult is the JSON form of what sync found.
+type syncResult struct {
+	Service string `json:"service"`
+	protocol.Synced
+	Error string `json:"error,omitempty"`
+}
+
+func (c *control) sync(ctx context.Context, services []conf.Service) error {
+	results := []syncResult{}
+	var errs []error
+	for _, service := range services {
+		result := syncResult{Service: service.Name}
+		if err := ask(ctx, &service, protocol.MethodSync, &result.Synced); err != nil {
+			result.Error = err.Error()
+			errs = append(errs, fmt.Errorf("%s: %w", service.Name, err))
+		} else if !c.json {
+			fmt.Fprintf(c.stdout, "%s: %s, %s whose network namespace is gone\n",
+				service.Name, number(result.Spooled, "spooled request"), number(result.Orphans, "sidecar"))
+		}
+		results = append(results, result)
+	}
+	if c.json {
+		if err := c.printJSON(results); err != nil {
+			return err
+		}
+	}
+	return failed(errors.Join(errs...))
+}
+
+// ask calls a service's activator.
+func ask(ctx context.Context, service *conf.Service, method string, reply any) error {
+	socket := path.Join(layout.StateDir(service.Dir, service.Name), layout.Socket)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return fmt.Errorf("calling the activator: %w; see: systemctl status %s", err, layout.SocketUnit(service.Name))
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if err := varlink.DoCall(conn, method, struct{}{}, reply); err != nil {
+		return fmt.Errorf("calling the activator: %w; see: journalctl -u %s", err, layout.ServiceUnit(service.Name))
+	}
+	return nil
+}

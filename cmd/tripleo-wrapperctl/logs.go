@@ -1,0 +1,64 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+)
+
+func (c *control) logsCommand() *cobra.Command {
+	var (
+		follow bool
+		lines  int
+	)
+	command := &cobra.Command{
+		Use:   "logs SERVICE [NETNS]",
+		Short: "Show the journal of a service's sidecars, or of one",
+		Long: `Show what the sidecars of a service, or one of them, and the requests for them
+left in the journal. It is journalctl(1) that shows it; with --json, its own
+JSON.`,
+		Example: `  tripleo-wrapperctl logs -f neutron-dnsmasq
+  tripleo-wrapperctl logs -n 100 neutron-dnsmasq qdhcp-5c4cbd8e-3c9d-4a7b-9a3f-0c2d1e4f5a6b`,
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: c.completeSidecars(1),
+	}
+	command.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new lines as they come")
+	command.Flags().IntVarP(&lines, "lines", "n", 0, "only the last `NUMBER` of lines")
+	command.RunE = func(command *cobra.Command, args []string) error {
+		journalctl := []string{}
+		if follow {
+			journalctl = append(journalctl, "--follow")
+		}
+		if lines > 0 {
+			journalctl = append(journalctl, "--lines="+strconv.Itoa(lines))
+		}
+		if c.json {
+			journalctl = append(journalctl, "--output=json")
+		}
+		// The service need not be defined any more.
+		journalctl = append(journalctl, "SERVICE="+args[0])
+		if len(args) == 2 {
+			journalctl = append(journalctl, "NETNS="+args[1], "+", "UNIT="+layout.SidecarUnit(args[0], args[1]))
+		}
+		show := exec.CommandContext(command.Context(), "journalctl", journalctl...)
+		show.Cancel = func() error { return show.Process.Signal(os.Interrupt) }
+		show.WaitDelay = time.Second
+		show.Stdin, show.Stdout, show.Stderr = os.Stdin, os.Stdout, os.Stderr
+		err := show.Run()
+		if command.Context().Err() != nil {
+			return nil // seen enough
+		}
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			return &failure{status: exit.ExitCode()} // journalctl has said why
+		}
+		return failed(err)
+	}
+	return command
+}

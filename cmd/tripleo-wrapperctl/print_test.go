@@ -1,0 +1,220 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/terminal"
+)
+
+func TestAge(t *testing.T) {
+	tests := []struct {
+		span time.Duration
+		want string
+	}{
+		{-time.Second, "0s"},
+		{999 * time.Millisecond, "0s"},
+		{59 * time.Second, "59s"},
+		{time.Minute, "1m"},
+		{9*time.Minute + 59*time.Second, "9m59s"},
+		{10*time.Minute + 59*time.Second, "10m"},
+		{2*time.Hour + 30*time.Second, "2h"},
+		{2*time.Hour + 5*time.Minute, "2h5m"},
+		{9*24*time.Hour + 23*time.Hour, "9d23h"},
+		{400 * 24 * time.Hour, "400d"},
+	}
+	for _, test := range tests {
+		if got := age(test.span); got != test.want {
+			t.Errorf("age(%v) = %q, want %q", test.span, got, test.want)
+		}
+	}
+}
+
+func TestMark(t *testing.T) {
+	tests := []struct{ rest, want string }{
+		{"debug = 5", "^~~~~"}, {"größe = 5", "^~~~~"}, {"5", "^"}, {"", "^"}, {"= 5", "^"}, {`"a b"`, "^~"},
+	}
+	for _, test := range tests {
+		if got := mark(test.rest); got != test.want {
+			t.Errorf("mark(%q) = %q, want %q", test.rest, got, test.want)
+		}
+	}
+}
+
+// At 80 columns nothing of Neutron's names is cut off as long as all is well.
+func TestListFits(t *testing.T) {
+	now := time.Unix(1700000000, 0)
+	netns := "qdhcp-5c4cbd8e-3c9d-4a7b-9a3f-0c2d1e4f5a6b"
+	services := []conf.Service{{Name: "neutron-dnsmasq", Engine: conf.Podman, Image: "localhost/a"}, {Name: "empty", Engine: conf.Systemd}}
+	sidecars := []inventory.Sidecar{
+		{Service: "neutron-dnsmasq", State: inventory.Up, Sidecar: protocol.Sidecar{
+			Netns: netns, PID: 4194303, Since: now.Add(-9*time.Hour - 59*time.Minute).UnixMicro(), Restarts: 12345678,
+		}},
+		{Service: "neutron-dnsmasq", State: inventory.Stopped, Sidecar: protocol.Sidecar{Netns: "qdhcp-2"}},
+	}
+	var out strings.Builder
+	c := &control{stdout: terminal.New(&out)}
+	c.printSidecars(services, sidecars, now)
+	want := `neutron-dnsmasq: podman, localhost/a
+  NETNS                                       STATE    SINCE  PID      RESTARTS
+  qdhcp-5c4cbd8e-3c9d-4a7b-9a3f-0c2d1e4f5a6b  running  9h59m  4194303  12345678
+  qdhcp-2                                     stopped  -      -        -
+
+empty: systemd, the host's own programs
+  no sidecars
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for line := range strings.Lines(out.String()) {
+		if len(strings.TrimSuffix(line, "\n")) > 80 {
+			t.Errorf("longer than 80 columns: %s", line)
+		}
+	}
+	sidecars[0].Outdated, sidecars[0].Orphan = true, true
+	out.Reset()
+	c.printSidecars(services[:1], sidecars, now)
+	if !strings.Contains(out.String(), "NOTES\n") || !strings.Contains(out.String(), "12345678  outdated, orphan\n") {
+		t.Errorf("notes are missing:\n%s", out.String())
+	}
+}
+
+// Each way in which a sidecar can be unwell has its advice, and one that is
+// well has none.
+func TestAdviseSidecar(t *testing.T) {
+	container := "a-n"
+	request := []logLine{{Message: "asked for"}}
+	tests := []struct {
+		name    string
+		details sidecarDetails
+		want    []string // what each piece of advice holds
+	}{
+		{"well", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Up}, GivenUp: 1}, nil},
+		{"orphan", sidecarDetails{Sidecar: inventory.Sidecar{State: inventory.Up, Sidecar: protocol.Sidecar{Orphan: true}}},
+			[]string{"tripleo-wrapperctl sync a"}},
+		{"no namespace", sidecarDetails{Sidecar: inventory.Sidecar{State: inventory.Stopped}}, []string{"n does not exist"}},
+		{"not ours", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.NotOurs, Engine: "podman",
+			Sidecar: protocol.Sidecar{Container: &container}}}, []string{"podman rm --force a-n"}},
+		{"comes back again and again", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Restarting}},
+			[]string{"tripleo-wrapperctl restart a n"}},
+		{"outdated", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Up, Outdated: true}},
+			[]string{"tripleo-wrapperctl restart a n"}},
+		{"failed", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Reason: "no luck", GivenUp: 1},
+			[]string{"no luck", "tripleo-wrapperctl start a n", "/s/a/processes.failed"}},
+		{"never asked for", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Spooled: 1},
+			[]string{"/s/a/wrapper is mounted", "tripleo-wrapperctl sync a"}},
+		{"stopped", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Requests: request},
+			[]string{"tripleo-wrapperctl start a n"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			test.details.Service, test.details.Netns = "a", "n"
+			got := adviseSidecar(&test.details, &conf.Service{Name: "a", Dir: "/s"})
+			if len(got) != len(test.want) {
+				t.Fatalf("advice %q, want some with %q", got, test.want)
+			}
+			for i := range got {
+				if !strings.Contains(got[i], test.want[i]) {
+					t.Errorf("advice %q, want %q in it", got[i], test.want[i])
+				}
+			}
+		})
+	}
+}
+
+func TestAdviseService(t *testing.T) {
+	well := inventory.Service{Service: "a", Definition: "/a.toml", Socket: "active", Path: "active", Activator: "inactive"}
+	tests := []struct {
+		name   string
+		change func(*inventory.Service)
+		want   string
+	}{
+		{"well", func(*inventory.Service) {}, ""},
+		{"broken", func(s *inventory.Service) { s.Problems = []string{"cmd: is missing"} }, "tripleo-wrapperctl check /a.toml"},
+		{"changed", func(s *inventory.Service) { s.ReloadNeeded = true }, "tripleo-wrapperctl reload"},
+		{"socket away", func(s *inventory.Service) { s.Socket = "failed" }, "systemctl status a.socket"},
+		{"spool waits", func(s *inventory.Service) { s.Spooled = 2 }, "2 requests in the spool"},
+		{"spool is being served", func(s *inventory.Service) { s.Spooled, s.Activator = 2, "active" }, ""},
+		{"activator failed", func(s *inventory.Service) { s.Activator = "failed" }, "journalctl -u a.service"},
+		{"not ours", func(s *inventory.Service) { s.Sidecars = map[inventory.State]int{inventory.NotOurs: 1} }, "1 container made by hand"},
+		{"again and again", func(s *inventory.Service) { s.Sidecars = map[inventory.State]int{inventory.Restarting: 2} }, "2 sidecars ending"},
+	}
+	for _, test := range tests {
+		s := well
+		test.change(&s)
+		got := strings.Join(adviseService(&s), "\n")
+		if (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
+			t.Errorf("%s: advice %q, want %q in it", test.name, got, test.want)
+		}
+	}
+}
+
+// The life of the last request is told, and the reason if it failed.
+func TestTell(t *testing.T) {
+	activator := func(request, result, priority, message string) journal.Entry {
+		return journal.Entry{Program: layout.Activator(), Request: request, Result: result, Priority: priority, Message: "a@n.service: " + message}
+	}
+	other := journal.Entry{Message: "dnsmasq\nsays", Request: "forged", Result: ""}
+	entries := []journal.Entry{
+		activator("1", "", "6", "asked for"), other, activator("1", journal.Failed, "3", "did not start"),
+		activator("2", "", "6", "asked for again"), other, activator("2", journal.Started, "6", "started"),
+		activator("", "", "6", "sent SIGHUP"), other, other,
+	}
+	d := sidecarDetails{Sidecar: inventory.Sidecar{Sidecar: protocol.Sidecar{Unit: "a@n.service"}}}
+	d.tell(entries[:3], 10)
+	if d.Result != journal.Failed || d.Reason != "did not start" || len(d.Requests) != 2 || len(d.Log) != 1 {
+		t.Errorf("after a failure: %+v", d)
+	}
+	d.tell(entries, 3)
+	got := fmt.Sprint(d.Result, d.Reason, len(d.Log), d.Log[0].Message, d.Requests[0].Message, d.Requests[1].Message)
+	if want := fmt.Sprint(journal.Started, "", 3, "dnsmasq says", "asked for again", "started"); got != want {
+		t.Errorf("after a start: %s, want %s", got, want)
+	}
+}
+
+func TestSummarize(t *testing.T) {
+	tests := []struct {
+		done []string
+		want string
+	}{
+		{nil, ""},
+		{[]string{"restarted", "restarted"}, ""},
+		{[]string{"restarted", "failed", "left out"}, "1 of 3 sidecars restarted, 1 failed, and 1 were left as they were; see: tripleo-wrapperctl status a NETNS"},
+		{[]string{"failed"}, "0 of 1 sidecar restarted, 1 failed; see: tripleo-wrapperctl status a NETNS"},
+	}
+	for _, test := range tests {
+		var deeds []deed
+		for _, done := range test.done {
+			deeds = append(deeds, deed{Done: done})
+		}
+		err := summarize(deeds, "restarted", "a")
+		if got := fmt.Sprint(err); err == nil && test.want != "" || err != nil && got != test.want {
+			t.Errorf("%v: error %v, want %q", test.done, err, test.want)
+		}
+	}
+}
+
+// Every command says what it does and gives an example.
+func TestHelp(t *testing.T) {
+	c := &control{stdout: terminal.New(io.Discard), stderr: terminal.New(io.Discard)}
+	for _, command := range c.command().Commands() {
+		if command.Short == "" || command.Example == "" || strings.HasSuffix(command.Short, ".") {
+			t.Errorf("%s: short %q, example %q", command.Name(), command.Short, command.Example)
+		}
+		for line := range strings.Lines(command.Long + "\n" + command.Short) {
+			if len(line) > 81 {
+				t.Errorf("%s: longer than 80 columns: %s", command.Name(), line)
+			}
+		}
+	}
+}

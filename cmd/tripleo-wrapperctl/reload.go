@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/generator"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+)
+
+// generatedDir is where the units of generators are (systemd.generator(7)).
+const generatedDir = "/run/systemd/generator"
+
+func (c *control) reloadCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Take changed definitions into use",
+		Long: `Take changed definitions into use: have systemd run its generators and read its
+units again (daemon-reload), start the sockets of new definitions, stop those of
+definitions that are gone, and restart those that changed. Sidecars that run are
+left alone; which of them are outdated is told.`,
+		Example: "  tripleo-wrapperctl reload && tripleo-wrapperctl restart neutron-dnsmasq --outdated",
+		Args:    cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if os.Geteuid() != 0 {
+				return failed(errors.New("only root can do that; try it with sudo"))
+			}
+			return c.reload(command.Context())
+		},
+	}
+}
+
+// A reloaded is the JSON form of what reload did.
+type reloaded struct {
+	Started   []string            `json:"started"` // services
+	Stopped   []string            `json:"stopped"`
+	Restarted []string            `json:"restarted"`
+	Broken    []string            `json:"broken"`
+	Outdated  map[string][]string `json:"outdated"` // network namespaces by service
+}
+
+func (c *control) reload(ctx context.Context) error {
+	before, err := generated()
+	if err != nil {
+		return failed(err)
+	}
+	if err := c.systemd.Reload(ctx); err != nil {
+		return failed(err)
+	}
+	after, err := generated()
+	if err != nil {
+		return failed(err)
+	}
+	_, set := generator.Render("/")
+	result := reloaded{Started: []string{}, Stopped: []string{}, Restarted: []string{}, Broken: []string{}, Outdated: map[string][]string{}}
+	var errs []error
+	gone, err := c.gone(ctx, before, &set)
+	errs = append(errs, err)
+	for _, name := range gone {
+		errs = append(errs, c.stopService(ctx, name))
+		result.Stopped = append(result.Stopped, name)
+		c.say("%s: its definition is gone; stopped its socket and its path unit", name)
+		if states, err := c.systemd.List(ctx, layout.SidecarUnit(name, "*")); err == nil && len(states) > 0 {
+			c.say("%s: %s left running; to stop: systemctl stop '%s'", name, number(len(states), "sidecar"), layout.SidecarUnit(name, "*"))
+		}
+	}
+	for i := range set.Services {
+		did, err := c.startService(ctx, &set.Services[i], before, after)
+		errs = append(errs, err)
+		switch did {
+		case "started":
+			result.Started = append(result.Started, set.Services[i].Name)
+		case "restarted":
+			result.Restarted = append(result.Restarted, set.Services[i].Name)
+		default:
+			continue
+		}
+		c.say("%s: %s its socket", set.Services[i].Name, did)
+	}
+	for _, broken := range set.Broken {
+		result.Broken = append(result.Broken, broken.Name)
+		c.say("%s: its definition is broken: %v", broken.Name, broken.Problems[0])
+		errs = append(errs, fmt.Errorf("%s is broken; see: tripleo-wrapperctl check %s", broken.Source, broken.Source))
+	}
+	sidecars, err := inventory.NewHost(c.systemd).Sidecars(ctx, set.Services)
+	errs = append(errs, err)
+	for _, sidecar := range sidecars {
+		if sidecar.Outdated {
+			result.Outdated[sidecar.Service] = append(result.Outdated[sidecar.Service], sidecar.Netns)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(result.Outdated)) {
+		c.say("%s: %s outdated; to take the change: tripleo-wrapperctl restart %s --outdated",
+			name, number(len(result.Outdated[name]), "sidecar"), name)
+	}
+	if c.json {
+		errs = append(errs, c.printJSON(result))
+	}
+	return failed(errors.Join(errs...))
+}
+
+// say tells people what was done.
+func (c *control) say(format string, args ...any) {
+	if !c.json {
+		fmt.Fprintf(c.stdout, format+"\n", args...)
+	}
+}
+
+// generated returns the texts of the generated units that there are of services
+// by their names, as systemd was given them last.
+func generated() (map[string]string, error) {
+	texts := map[string]string{}
+	files, err := filepath.Glob(path.Join(generatedDir, layout.Target+".d", "*.conf"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		service := strings.TrimSuffix(path.Base(file), ".conf")
+		for _, unit := range []string{layout.SocketUnit(service), layout.PathUnit(service), layout.ServiceUnit(service)} {
+			text, err := os.ReadFile(path.Join(generatedDir, unit))
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, err
+			}
+			texts[unit] = string(text)
+		}
+	}
+	return texts, nil
+}
+
+// gone returns the services without a definition whose socket and path unit are
+// still up: those that had a definition before this reload, and those that
+// lost it at an earlier one.
+func (c *control) gone(ctx context.Context, before map[string]string, set *conf.Set) ([]string, error) {
+	defined := map[string]bool{}
+	for _, service := range set.Services {
+		defined[service.Name] = true
+	}
+	for _, broken := range set.Broken {
+		defined[broken.Name] = true
+	}
+	states, err := c.systemd.List(ctx, "*.path")
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, state := range states {
+		name := strings.TrimSuffix(state.Unit, ".path")
+		if defined[name] || state.LoadState != "not-found" || !state.Active() {
+			continue
+		}
+		socket, err := c.systemd.State(ctx, layout.SocketUnit(name))
+		if err != nil {
+			return nil, err
+		}
+		_, ours := before[state.Unit]
+		if ours || socket.LoadState == "not-found" && socket.Active() {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+func (c *control) stopService(ctx context.Context, name string) error {
+	var errs []error
+	for _, unit := range []string{layout.PathUnit(name), layout.SocketUnit(name), layout.ServiceUnit(name)} {
+		errs = append(errs, c.systemd.Stop(ctx, unit))
+	}
+	return errors.Join(errs...)
+}
+
+// startService sees to it that a service takes requests as its definition says,
+// and says what that took.
+func (c *control) startService(ctx context.Context, service *conf.Service, before, after map[string]string) (did string, err error) {
+	target, err := c.systemd.State(ctx, layout.Target)
+	if err != nil {
+		return "", err
+	}
+	if !target.Active() {
+		return "", fmt.Errorf("%s is not started, since %s is not; to start all: systemctl enable --now %s", service.Name, layout.Target, layout.Target)
+	}
+	socket, path, activator := layout.SocketUnit(service.Name), layout.PathUnit(service.Name), layout.ServiceUnit(service.Name)
+	old, known := before[socket]
+	switch {
+	case !known || old == "": // new, or broken until now
+		for _, unit := range []string{socket, path} {
+			if state, err := c.systemd.Start(ctx, unit); err != nil || !state.Active() {
+				return "", errors.Join(err, fmt.Errorf("%s did not start; see: systemctl status %s", unit, unit))
+			}
+		}
+		return "started", nil
+	case old != after[socket] || before[path] != after[path] || !listens(ctx, service):
+		// An address that has changed is not listened to: systemd keeps open
+		// only what it finds in the new unit.
+		for _, unit := range []string{socket, path} {
+			if state, err := c.systemd.Restart(ctx, unit); err != nil || !state.Active() {
+				return "", errors.Join(err, fmt.Errorf("%s did not restart; see: systemctl status %s", unit, unit))
+			}
+		}
+		return "restarted", nil
+	case before[activator] != after[activator]:
+		// The next request starts it again.
+		return "", c.systemd.Stop(ctx, activator)
+	}
+	return "", nil
+}
+
+// listenTimeout bounds finding out whether a socket is listened to.
+const listenTimeout = 5 * time.Second
+
+// listens says whether somebody listens on a service's activation socket. The
+// connection starts the activator, which finds nothing to do.
+func listens(ctx context.Context, service *conf.Service) bool {
+	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path.Join(layout.StateDir(service.Dir, service.Name), layout.Socket))
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}

@@ -1,0 +1,442 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/generator"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/terminal"
+)
+
+func (c *control) statusCommand() *cobra.Command {
+	var lines int
+	command := &cobra.Command{
+		Use:   "status [SERVICE [NETNS]]",
+		Short: "Tell how services or a sidecar do, and what to do when they do not",
+		Long: `Without arguments: how each service does, and every broken definition. With a
+service: its definition, units, spool and sidecars, and its last warnings. With
+a network namespace: the sidecar in it, the life of the last request for it, the
+last lines of its journal, what failed, and what to do next.
+
+Exit status: 0 all is well; 1 something is wrong; 3 the sidecar does not run; 4
+there is no such service.`,
+		Example: `  tripleo-wrapperctl status
+  tripleo-wrapperctl status neutron-dnsmasq
+  tripleo-wrapperctl status neutron-dnsmasq qdhcp-5c4cbd8e-3c9d-4a7b-9a3f-0c2d1e4f5a6b`,
+		Args:              cobra.MaximumNArgs(2),
+		ValidArgsFunction: c.completeSidecars(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			_, set := generator.Render(c.root)
+			switch len(args) {
+			case 0:
+				return c.statusAll(command.Context(), &set)
+			case 1:
+				return c.statusService(command.Context(), &set, args[0], lines)
+			}
+			service, err := find(&set, args[0])
+			if err != nil {
+				return &failure{exitUnknown, err}
+			}
+			return c.statusSidecar(command.Context(), service, args[1], lines)
+		},
+	}
+	command.Flags().IntVarP(&lines, "lines", "n", 10, "show this `NUMBER` of lines of the journal")
+	return command
+}
+
+// errUnwell ends a status that has said what is wrong.
+var errUnwell = &failure{status: exitError}
+
+func (c *control) statusAll(ctx context.Context, set *conf.Set) error {
+	host := inventory.NewHost(c.systemd)
+	sidecars, err := host.Sidecars(ctx, set.Services)
+	c.warn(err)
+	all := []inventory.Service{}
+	for i := range set.Services {
+		service, err := host.Service(ctx, &set.Services[i], sidecars)
+		c.warn(err)
+		all = append(all, service)
+	}
+	for i := range set.Broken {
+		all = append(all, inventory.Broken(&set.Broken[i]))
+	}
+	if c.json {
+		err = c.printJSON(all)
+	} else {
+		c.printServices(all)
+	}
+	if err == nil && slices.ContainsFunc(all, func(s inventory.Service) bool { return len(adviseService(&s)) > 0 }) {
+		return errUnwell
+	}
+	return err
+}
+
+func (c *control) printServices(all []inventory.Service) {
+	if len(all) == 0 {
+		fmt.Fprintf(c.stdout, "No services: there is no definition in %s. See tripleo-wrappers.toml(5).\n", conf.AdminDir)
+		return
+	}
+	rows := [][]terminal.Cell{terminal.Row("SERVICE", "SOCKET", "PATH", "SPOOLED", "SIDECARS")}
+	for _, s := range all {
+		row := terminal.Row(s.Service, s.Socket, s.Path, strconv.Itoa(s.Spooled), summary(&s))
+		if len(s.Problems) > 0 {
+			row = terminal.Row(s.Service, "-", "-", "-", "broken definition")
+			row[4].Colour = terminal.Bad
+		}
+		row[1].Colour, row[2].Colour = unitColour(s.Socket), unitColour(s.Path)
+		rows = append(rows, row)
+	}
+	c.stdout.Table(0, 0, rows)
+	for _, s := range all {
+		c.printAdvice(adviseService(&s), s.Service+": ")
+	}
+}
+
+func unitColour(state string) terminal.Colour {
+	switch state {
+	case "active":
+		return terminal.Good
+	case "":
+		return terminal.Plain
+	}
+	return terminal.Bad
+}
+
+// summary says in words how many sidecars are in each state.
+func summary(s *inventory.Service) string {
+	var parts []string
+	for _, state := range slices.Sorted(maps.Keys(s.Sidecars)) {
+		parts = append(parts, fmt.Sprintf("%d %s", s.Sidecars[state], state))
+	}
+	if s.Outdated > 0 {
+		parts = append(parts, fmt.Sprintf("%d outdated", s.Outdated))
+	}
+	if s.Orphans > 0 {
+		parts = append(parts, fmt.Sprintf("%d orphans", s.Orphans))
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (c *control) printAdvice(advice []string, prefix string) {
+	for _, line := range advice {
+		fmt.Fprintln(c.stdout, c.stdout.Colour(terminal.Warn, "→ "+prefix)+line)
+	}
+}
+
+// serviceDetails is the JSON form of the status of a service.
+type serviceDetails struct {
+	inventory.Service
+	Log    []logLine `json:"log"`    // its last warnings and errors
+	Advice []string  `json:"advice"` // what to do next
+}
+
+type logLine struct {
+	Time    time.Time `json:"time"`
+	Request string    `json:"request,omitempty"`
+	Message string    `json:"message"`
+}
+
+func logLines(entries []journal.Entry) []logLine {
+	lines := []logLine{}
+	for _, entry := range entries {
+		lines = append(lines, logLine{entry.Time, entry.Request, journal.OneLine(entry.Message)})
+	}
+	return lines
+}
+
+func (c *control) statusService(ctx context.Context, set *conf.Set, name string, lines int) error {
+	details := serviceDetails{Log: []logLine{}}
+	if i := slices.IndexFunc(set.Broken, func(b conf.Broken) bool { return b.Name == name }); i >= 0 {
+		details.Service = inventory.Broken(&set.Broken[i])
+	} else {
+		service, err := find(set, name)
+		if err != nil {
+			return &failure{exitUnknown, err}
+		}
+		host := inventory.NewHost(c.systemd)
+		sidecars, err := host.Sidecars(ctx, []conf.Service{*service})
+		c.warn(err)
+		details.Service, err = host.Service(ctx, service, sidecars)
+		c.warn(err)
+	}
+	entries, err := journal.Read(ctx, journal.Query{
+		Boot: true, Lines: lines, Matches: []string{"SERVICE=" + name, "PRIORITY=4", "PRIORITY=3", "PRIORITY=2"},
+	})
+	c.warn(err)
+	details.Log = logLines(entries)
+	details.Advice = adviseService(&details.Service)
+	if c.json {
+		err = c.printJSON(details)
+	} else {
+		c.printService(&details)
+	}
+	if err == nil && len(details.Advice) > 0 {
+		return errUnwell
+	}
+	return err
+}
+
+func (c *control) printService(s *serviceDetails) {
+	c.heading(s.Service.Service, len(s.Advice) == 0)
+	field := c.field
+	field("Definition", s.Definition)
+	for _, problem := range s.Problems {
+		field("Problem", problem)
+	}
+	if len(s.Problems) == 0 {
+		engine := s.Engine
+		if s.Image != "" {
+			engine += ", " + terminal.Printable(s.Image)
+		}
+		field("Engine", engine)
+		field("Socket", c.stdout.Colour(unitColour(s.Socket), s.Socket))
+		field("Path", c.stdout.Colour(unitColour(s.Path), s.Path))
+		field("Activator", s.Activator)
+		field("Spool", fmt.Sprintf("%d waiting, %d given up", s.Spooled, s.GivenUp))
+		field("Sidecars", summary(&s.Service))
+	}
+	if len(s.Log) > 0 {
+		fmt.Fprintln(c.stdout, "\nLast warnings and errors:")
+		c.printLog(s.Log)
+	}
+	if len(s.Advice) > 0 {
+		fmt.Fprintln(c.stdout)
+	}
+	c.printAdvice(s.Advice, "")
+}
+
+func (c *control) heading(text string, well bool) {
+	colour := terminal.Good
+	if !well {
+		colour = terminal.Bad
+	}
+	fmt.Fprintln(c.stdout, c.stdout.Colour(colour, "●")+" "+c.stdout.Colour(terminal.Bold, text))
+}
+
+func (c *control) field(name, value string) { fmt.Fprintf(c.stdout, "%12s: %s\n", name, value) }
+
+func (c *control) printLog(lines []logLine) {
+	for _, line := range lines {
+		fmt.Fprintf(c.stdout, "  %s %s\n", line.Time.Format("Jan 02 15:04:05"), terminal.Printable(line.Message))
+	}
+}
+
+// adviseService says what is wrong with a service, and what to do; nothing
+// where all is well.
+func adviseService(s *inventory.Service) []string {
+	var advice []string
+	add := func(format string, args ...any) { advice = append(advice, fmt.Sprintf(format, args...)) }
+	if len(s.Problems) > 0 {
+		add("%s\n  mend it (tripleo-wrapperctl check %s shows all of its problems), then: tripleo-wrapperctl reload",
+			s.Problems[0], s.Definition)
+		return advice
+	}
+	switch {
+	case s.ReloadNeeded:
+		add("%s has changed since systemd read it; to take it into use: tripleo-wrapperctl reload", s.Definition)
+	case s.Socket != "active" || s.Path != "active":
+		add("requests are only spooled while its socket is %s and its path unit is %s; see systemctl status %s.socket, and: "+
+			"systemctl enable --now %s", s.Socket, s.Path, s.Service, layout.Target)
+	case s.Spooled > 0 && s.Activator != "active":
+		add("%s in the spool; to have it served: tripleo-wrapperctl sync %s", number(s.Spooled, "request"), s.Service)
+	}
+	if s.Activator == "failed" {
+		add("its activator failed; for the reason: journalctl -u %s.service", s.Service)
+	}
+	if s.Sidecars[inventory.NotOurs] > 0 {
+		add("%s made by hand with the name of a sidecar; the next request for that sidecar replaces it",
+			number(s.Sidecars[inventory.NotOurs], "container"))
+	}
+	if n := s.Sidecars[inventory.Restarting]; n > 0 {
+		add("%s ending by itself again and again; for the reason: tripleo-wrapperctl status %s NETNS", number(n, "sidecar"), s.Service)
+	}
+	return advice
+}
+
+// A sidecarDetails is the JSON form of the status of a sidecar.
+type sidecarDetails struct {
+	inventory.Sidecar
+	NetnsExists bool      `json:"netns_exists"`
+	Spooled     int       `json:"spooled"`
+	GivenUp     int       `json:"given_up"`
+	Requests    []logLine `json:"requests"` // the life of the last request
+	Log         []logLine `json:"log"`      // what the sidecar and systemd said last
+	Result      string    `json:"result"`   // of the last request, "" if there is none
+	Reason      string    `json:"reason"`   // why the last request failed
+	Advice      []string  `json:"advice"`
+}
+
+func (c *control) statusSidecar(ctx context.Context, service *conf.Service, netns string, lines int) error {
+	if err := layout.CheckNetns(service.Name, netns); err != nil {
+		return &failure{exitUsage, fmt.Errorf("the name of the network namespace %w", err)}
+	}
+	details := sidecarDetails{Sidecar: inventory.Absent(service, netns)}
+	sidecars, err := inventory.NewHost(c.systemd).Sidecars(ctx, []conf.Service{*service})
+	c.warn(err)
+	known := false
+	for _, sidecar := range sidecars {
+		if sidecar.Netns == netns {
+			details.Sidecar, known = sidecar, true
+		}
+	}
+	_, err = os.Stat(path.Join(layout.NetnsDir, netns))
+	details.NetnsExists = err == nil
+	waiting, err := inventory.Waiting(service, netns)
+	c.warn(err)
+	details.Spooled, details.GivenUp = waiting.Spooled, waiting.GivenUp
+	entries, err := journal.Read(ctx, journal.Query{Boot: true, Lines: maxHistory, Matches: []string{
+		"SERVICE=" + service.Name, "NETNS=" + netns, "+", "UNIT=" + layout.SidecarUnit(service.Name, netns),
+	}})
+	c.warn(err)
+	details.tell(entries, lines)
+	details.Advice = adviseSidecar(&details, service)
+	if c.json {
+		err = c.printJSON(details)
+	} else {
+		c.printSidecar(&details)
+	}
+	switch {
+	case err != nil:
+		return err
+	case !known && !details.NetnsExists && len(entries) == 0:
+		return &failure{exitUnknown, fmt.Errorf("%s never had a sidecar in network namespace %s, which does not exist", service.Name, netns)}
+	case details.State != inventory.Up:
+		return &failure{status: exitNotRunning}
+	case len(details.Advice) > 0:
+		return errUnwell
+	}
+	return nil
+}
+
+// maxHistory is how many entries of the journal are read to find the last
+// request for a sidecar and what came of it.
+const maxHistory = 1000
+
+// tell fills in what the journal says: of the last request, and the last lines
+// of all others.
+func (d *sidecarDetails) tell(entries []journal.Entry, lines int) {
+	d.Requests, d.Log = []logLine{}, []logLine{}
+	last := ""
+	for _, entry := range entries {
+		if entry.Program == layout.Activator() && entry.Request != "" {
+			last = entry.Request
+		}
+		if entry.Result != "" {
+			d.Result, d.Reason = entry.Result, ""
+			if entry.Warning() {
+				d.Reason = withoutUnit(d.Unit, entry.Message)
+			}
+		}
+	}
+	var request, other []journal.Entry
+	for _, entry := range entries {
+		entry.Message = withoutUnit(d.Unit, entry.Message)
+		switch {
+		case entry.Program != layout.Activator():
+			other = append(other, entry)
+		case entry.Request == last:
+			request = append(request, entry)
+		}
+	}
+	d.Requests = logLines(request)
+	d.Log = logLines(other[max(0, len(other)-lines):])
+}
+
+func withoutUnit(unit, message string) string {
+	return strings.TrimPrefix(journal.OneLine(message), unit+": ")
+}
+
+func (c *control) printSidecar(d *sidecarDetails) {
+	c.heading(d.Service+" in "+d.Netns, d.State == inventory.Up && len(d.Advice) == 0)
+	state := c.stdout.Colour(stateColour(d.State), string(d.State))
+	if d.Since > 0 && d.State != inventory.Stopped {
+		since := time.UnixMicro(d.Since)
+		state += fmt.Sprintf(" since %s; %s ago", since.Format(time.DateTime), age(time.Since(since)))
+	}
+	if more := notes(&d.Sidecar); len(more) > 0 {
+		state += ", " + c.stdout.Colour(terminal.Warn, strings.Join(more, ", "))
+	}
+	c.field("State", state)
+	c.field("Unit", d.Unit+" ("+d.ActiveState+"/"+d.SubState+")")
+	if d.Container != nil {
+		c.field("Container", *d.Container)
+	}
+	if d.PID > 0 {
+		c.field("Process", fmt.Sprintf("%d, brought back %d times", d.PID, d.Restarts))
+	}
+	if d.Spooled+d.GivenUp > 0 {
+		c.field("Spool", fmt.Sprintf("%d waiting, %d given up", d.Spooled, d.GivenUp))
+	}
+	if len(d.Requests) > 0 {
+		fmt.Fprintln(c.stdout, "\nLast request"+requestID(d.Requests)+":")
+		c.printLog(d.Requests)
+	}
+	if len(d.Log) > 0 {
+		fmt.Fprintln(c.stdout, "\nJournal of the sidecar:")
+		c.printLog(d.Log)
+	}
+	if len(d.Advice) > 0 {
+		fmt.Fprintln(c.stdout)
+	}
+	c.printAdvice(d.Advice, "")
+}
+
+func requestID(lines []logLine) string {
+	if lines[0].Request == "" {
+		return ""
+	}
+	return " " + lines[0].Request
+}
+
+// adviseSidecar says what is wrong with a sidecar, and what to do; nothing
+// where all is well.
+func adviseSidecar(d *sidecarDetails, service *conf.Service) []string {
+	var advice []string
+	add := func(format string, args ...any) { advice = append(advice, fmt.Sprintf(format, args...)) }
+	restart := fmt.Sprintf("tripleo-wrapperctl restart %s %s", d.Service, d.Netns)
+	switch {
+	case d.Orphan:
+		add("its network namespace is gone, so it serves nobody; to stop it: tripleo-wrapperctl sync %s", d.Service)
+	case !d.NetnsExists:
+		add("network namespace %s does not exist: the agent has not made it, or has deleted it", d.Netns)
+	case d.State == inventory.NotOurs:
+		add("container %s was made by hand; the agent's next request replaces it, or remove it: %s rm --force %s",
+			*d.Container, d.Engine, *d.Container)
+	case d.State == inventory.Restarting:
+		add("it keeps ending by itself; the lines above say why. When the cause is mended: %s", restart)
+	case d.State == inventory.Up && d.Outdated:
+		add("its definition or image has changed since it was started; to take that into use: %s", restart)
+	case d.State == inventory.Stopped && d.Reason != "":
+		add("the last request ended with: %s", d.Reason)
+		add("when the cause is mended, restart the agent, or: tripleo-wrapperctl start %s %s", d.Service, d.Netns)
+	case d.State == inventory.Stopped && len(d.Requests) == 0:
+		add("no wrapper call for it is in the journal since boot: see that %s is mounted over the program in the agent's "+
+			"container, and look into the agent's log", path.Join(layout.StateDir(service.Dir, service.Name), layout.Wrapper))
+	case d.State == inventory.Stopped:
+		add("it was stopped, as the lines above say; to start it with the arguments it had: tripleo-wrapperctl start %s %s", d.Service, d.Netns)
+	}
+	if d.Spooled > 0 {
+		add("a request for it waits in the spool; to have it served now: tripleo-wrapperctl sync %s", d.Service)
+	}
+	if d.GivenUp > 0 && d.State != inventory.Up {
+		add("requests for it were given up; they and the reasons are in %s",
+			path.Join(layout.StateDir(service.Dir, service.Name), layout.SpoolFailed))
+	}
+	return advice
+}
