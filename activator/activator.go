@@ -31,6 +31,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/processes"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
 )
@@ -60,6 +61,8 @@ type Activator struct {
 	notify  func(state string) // sd_notify(3)
 	systemd *manager.Manager
 	names   *netns.Names
+	// processes says which process is of which sidecar.
+	processes processes.Service
 
 	locks  keyedLocks    // per network namespace
 	starts chan struct{} // one entry for each start under way
@@ -74,13 +77,14 @@ type Activator struct {
 // notify.
 func New(service *options.Service, version string, log *slog.Logger, notify func(state string)) *Activator {
 	a := &Activator{
-		service: service,
-		version: version,
-		log:     log.With(journal.Service, service.Name),
-		notify:  notify,
-		systemd: &manager.Manager{},
-		names:   netns.NewNames(layout.NetnsDir),
-		starts:  make(chan struct{}, maxStarts),
+		service:   service,
+		version:   version,
+		log:       log.With(journal.Service, service.Name),
+		notify:    notify,
+		systemd:   &manager.Manager{},
+		names:     netns.NewNames(layout.NetnsDir),
+		processes: processes.Service{Name: service.Name, Container: service.Container},
+		starts:    make(chan struct{}, maxStarts),
 	}
 	a.quiet.Store(time.Now().UnixNano())
 	return a

@@ -16,7 +16,7 @@ func (a *Activator) serveList(ctx context.Context, conn *net.UnixConn, parameter
 	}
 	ctx, cancel := context.WithTimeout(ctx, orphanTimeout)
 	defer cancel()
-	sidecars, err := inventory.Running(ctx, a.systemd, a.names, a.service.Name, a.service.Container)
+	sidecars, err := inventory.Running(ctx, a.systemd, a.names, a.processes)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/readiness"
 )
@@ -39,8 +40,11 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 		settled = time.UnixMicro(since).Add(settleTime)
 	}
 	for look := firstLook; ; look = min(2*look, lastLook) {
-		alive := a.processAlive(main)
+		alive := a.processAlive(s, main)
 		if !alive {
+			if len(s.pidFiles) == 0 {
+				settled = time.Now().Add(settleTime) // Docker takes its time to start it
+			}
 			// Only the unit's own word counts, and with it there is an exit
 			// status to tell and last words in the journal.
 			state, err := a.systemd.State(ctx, state.Unit)
@@ -51,7 +55,7 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 				return errors.New("it exited")
 			}
 		}
-		waitingFor := a.notReady(s, state.Unit)
+		waitingFor := a.notReady(s)
 		if alive && waitingFor == "" && time.Now().After(settled) {
 			return nil
 		}
@@ -70,28 +74,18 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 }
 
 // processAlive says whether the process of a sidecar is alive whose unit has
-// that main process: conmon in the case of a container, which outlives the
-// container's own process by a moment.
-func (a *Activator) processAlive(main int) bool {
-	if !proc.Alive(main) || !a.service.Container {
+// that main process.
+func (a *Activator) processAlive(s *sidecar, main int) bool {
+	if a.service.Container == options.Docker && len(s.pidFiles) > 0 {
+		// To look for it takes a look at all processes of the host; the pid
+		// files name it as well.
 		return proc.Alive(main)
 	}
-	children, err := proc.Children(main)
-	if err != nil {
-		// The kernel does not tell (CONFIG_PROC_CHILDREN); conmon's own end
-		// will.
-		return true
-	}
-	for _, child := range children {
-		if proc.Alive(child) {
-			return true
-		}
-	}
-	return false
+	return a.processes.Command(s.netns, main) != 0
 }
 
 // notReady says what a sidecar is still waited for; nothing when it is ready.
-func (a *Activator) notReady(s *sidecar, unit string) string {
+func (a *Activator) notReady(s *sidecar) string {
 	if len(s.pidFiles) == 0 {
 		return ""
 	}
@@ -102,7 +96,7 @@ func (a *Activator) notReady(s *sidecar, unit string) string {
 	defer dir.Close()
 	var missing []string
 	for _, file := range s.pidFiles {
-		if err := namesProcessOf(dir, file, unit); err != nil {
+		if err := a.namesProcessOf(s.netns, dir, file); err != nil {
 			missing = append(missing, err.Error())
 		}
 	}
@@ -110,9 +104,9 @@ func (a *Activator) notReady(s *sidecar, unit string) string {
 }
 
 // namesProcessOf says what keeps a pid file from naming a live process of a
-// unit. A pid file may be left over from an earlier process, whose pid may be
+// sidecar. A pid file may be left over from an earlier process, whose pid may be
 // another's by now.
-func namesProcessOf(dir *beneath.Dir, file, unit string) error {
+func (a *Activator) namesProcessOf(netns string, dir *beneath.Dir, file string) error {
 	content, _, err := dir.ReadFile(file, readiness.MaxPIDFile)
 	if err != nil {
 		return err
@@ -121,12 +115,12 @@ func namesProcessOf(dir *beneath.Dir, file, unit string) error {
 	if err != nil {
 		return fmt.Errorf("%s/%s: %w", dir.Path(), file, err)
 	}
-	owner, err := proc.Unit(pid)
+	owned, err := a.processes.Owns(netns, pid)
 	if err != nil || !proc.Alive(pid) {
 		return fmt.Errorf("%s/%s names process %d, which is not alive", dir.Path(), file, pid)
 	}
-	if owner != unit {
-		return fmt.Errorf("%s/%s names process %d, which is not of %s", dir.Path(), file, pid, unit)
+	if !owned {
+		return fmt.Errorf("%s/%s names process %d, which is not of %s", dir.Path(), file, pid, a.unit(netns))
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
-	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
@@ -54,11 +54,10 @@ func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*prot
 		return nil, noSuchProcess(request.PID)
 	}
 	defer unix.Close(pidfd)
-	unit, err := proc.Unit(request.PID)
+	netns, ok, err := a.processes.Sidecar(request.PID)
 	if err != nil {
 		return nil, noSuchProcess(request.PID)
 	}
-	netns, ok := layout.SidecarNetns(a.service.Name, unit)
 	if !ok {
 		return nil, failure(protocol.ErrorNotASidecar, protocol.Failure{
 			Message: fmt.Sprintf("process %d is not of a sidecar of %s", request.PID, a.service.Name),
@@ -67,7 +66,8 @@ func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*prot
 	}
 	ctx, cancel := context.WithTimeout(ctx, signalTimeout)
 	defer cancel()
-	main, err := a.isMain(ctx, unit, request.PID)
+	unit := a.unit(netns)
+	main, err := a.isMain(ctx, netns, request.PID)
 	if err != nil {
 		return nil, err
 	}
@@ -105,16 +105,23 @@ func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*prot
 	return reply, nil
 }
 
-// isMain returns the main process of a unit if that one's end is the end of
-// the sidecar: it is the main process, or the process that conmon, the main
-// process of a container's unit, watches. Else it returns 0.
-func (a *Activator) isMain(ctx context.Context, unit string, pid int) (int, error) {
-	main, err := a.systemd.MainPID(ctx, unit)
+// isMain returns the main process of a sidecar's unit if the end of a process
+// is the end of the sidecar: it is the main process, or the first process of
+// the container. Else it returns 0.
+func (a *Activator) isMain(ctx context.Context, netns string, pid int) (int, error) {
+	main, err := a.systemd.MainPID(ctx, a.unit(netns))
 	if err != nil || main == pid {
 		return main, err
 	}
-	if parent, err := proc.Parent(pid); err == nil && parent == main && a.service.Container {
-		return main, nil
+	switch a.service.Container {
+	case options.Podman:
+		if parent, err := proc.Parent(pid); err == nil && parent == main {
+			return main, nil
+		}
+	case options.Docker:
+		if inside, err := a.processes.StartedInside(netns, pid); err == nil && !inside {
+			return main, nil
+		}
 	}
 	return 0, nil
 }

@@ -102,7 +102,7 @@ func (a *Activator) sidecar(name string, id netns.ID, request *protocol.Start) (
 	if _, err := arglist.Encode(arguments); err != nil {
 		return nil, varlink.InvalidParameter("arguments")
 	}
-	if a.service.Container && !utf8.ValidString(strings.Join(arguments, "\x00")) {
+	if a.service.Container != "" && !utf8.ValidString(strings.Join(arguments, "\x00")) {
 		return nil, errors.New("an argument is not UTF-8; the command of a container is kept as JSON, which has no other text")
 	}
 	s := &sidecar{netns: name, namespace: id, arguments: arguments, log: a.requestLog(request.ID, name)}
@@ -238,7 +238,7 @@ func (a *Activator) join(ctx context.Context, s *sidecar, state manager.State, r
 		a.recordReady(s)
 		return nil
 	case recorded.ready:
-		return fmt.Errorf("it is not ready any more: %s", cmp.Or(a.notReady(s, state.Unit), "its process has ended"))
+		return fmt.Errorf("it is not ready any more: %s", cmp.Or(a.notReady(s), "its process has ended"))
 	}
 	return err
 }

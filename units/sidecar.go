@@ -18,24 +18,30 @@ func sidecarUnit(s *conf.Service) (string, error) {
 	switch s.Engine {
 	case conf.Podman:
 		engine = podman(s)
+	case conf.Docker:
+		engine = docker(s)
 	case conf.Systemd:
 		if s.Image != "" {
 			return "", fmt.Errorf("image_name together with container_cli = %q is not supported yet; leave it out to run the host's own programs", s.Engine)
 		}
 		engine = host(s)
-	default:
-		return "", fmt.Errorf("container_cli = %q is not supported yet; use %q or %q", s.Engine, conf.Podman, conf.Systemd)
 	}
 	return sidecarSection(s) + "\n[Service]\n" + engine + supervision(s), nil
 }
 
 func sidecarSection(s *conf.Service) string {
-	return unitSection(s.Source, s.Name+" sidecar in network namespace "+instance) +
+	section := unitSection(s.Source, s.Name+" sidecar in network namespace "+instance) +
 		setting("RequiresMountsFor", quoteSetting(s.Dir)) +
 		// Network namespaces come and go; none leaves a unit behind.
 		setting("CollectMode", "inactive-or-failed") +
 		// An agent may stop and start a sidecar as often as it likes.
 		setting("StartLimitIntervalSec", "0")
+	if s.Engine == conf.Docker {
+		// Where Docker is on its way up, a sidecar waits for it; when the host
+		// goes down, Docker waits for the sidecars.
+		section += setting("After", "docker.service")
+	}
+	return section
 }
 
 // supervision is what the sidecars of all engines have in common.
@@ -47,12 +53,23 @@ func supervision(s *conf.Service) string {
 		// whose network namespace is gone has nowhere to come back to.
 		setting("RestartPreventExitStatus", "SIGKILL SIGTERM 137 143 NETWORK") +
 		setting("SuccessExitStatus", "SIGKILL SIGTERM 137 143") +
-		setting("KillMode", "mixed") +
+		setting("KillMode", killMode(s)) +
 		setting("TimeoutStartSec", span(s.Ready.Timeout)) +
 		setting("TimeoutStopSec", "10s") +
 		setting("SyslogIdentifier", s.Name) +
 		setting("LogExtraFields", "SERVICE="+s.Name) +
 		setting("LogExtraFields", "NETNS="+instance)
+}
+
+// killMode says whom systemd tells to end. Where it runs the sidecar or conmon,
+// that is the one main process, which the others follow. Where Docker runs it,
+// the main process waits for docker run, which passes on to the container what
+// it is told.
+func killMode(s *conf.Service) string {
+	if s.Engine == conf.Docker {
+		return "control-group"
+	}
+	return "mixed"
 }
 
 // execStart has the client read the arguments of the sidecar and become the
@@ -103,28 +120,8 @@ func podman(s *conf.Service) string {
 	} else {
 		command = append(command, "--log-driver=passthrough")
 	}
-	command = append(command, "--network=ns:"+netnsPath, "--pid=host", "--user=root")
-	if s.Privileged {
-		command = append(command, "--privileged")
-	}
-	for _, name := range s.PassEnvironment {
-		// Without a value, that of Podman's own environment is used, and
-		// nothing where it has none.
-		command = append(command, "--env="+name)
-	}
-	command = append(command,
-		"--volume="+layout.NetnsDir+":"+layout.NetnsDir+":shared",
-		quote("--volume="+s.Dir+":"+s.Dir+":shared"),
-		"--volume=/dev/log:/dev/log")
-	for _, mount := range mounts(s) {
-		volume := "--volume=" + mount.Source + ":" + mount.Destination
-		if mount.Options != "" {
-			volume += ":" + mount.Options
-		}
-		command = append(command, quote(volume))
-	}
-	command = append(command, quoteAll(s.ContainerOptions)...)
-	command = append(command, quote(s.Image))
+	command = append(command, "--network=ns:"+netnsPath)
+	command = append(command, containerWords(s)...)
 	command = append(command, commandWords(s)...)
 
 	lines := setting("Type", "notify") +
@@ -139,6 +136,62 @@ func podman(s *conf.Service) string {
 		lines += setting("LogsDirectory", strings.TrimPrefix(layout.LogDir, "/var/log/"))
 	}
 	return lines
+}
+
+// containerWords returns what podman run and docker run are told alike, up to
+// the image.
+func containerWords(s *conf.Service) []string {
+	words := []string{"--pid=host", "--user=root"}
+	if s.Privileged {
+		words = append(words, "--privileged")
+	}
+	for _, name := range s.PassEnvironment {
+		// Without a value, that of the tool's own environment is used, and
+		// nothing where it has none.
+		words = append(words, "--env="+name)
+	}
+	words = append(words,
+		"--volume="+layout.NetnsDir+":"+layout.NetnsDir+":shared",
+		quote("--volume="+s.Dir+":"+s.Dir+":shared"),
+		"--volume=/dev/log:/dev/log")
+	for _, mount := range mounts(s) {
+		volume := "--volume=" + mount.Source + ":" + mount.Destination
+		if mount.Options != "" {
+			volume += ":" + mount.Options
+		}
+		words = append(words, quote(volume))
+	}
+	words = append(words, quoteAll(s.ContainerOptions)...)
+	return append(words, quote(s.Image))
+}
+
+// docker runs a sidecar in a container that is a child of Docker's daemon.
+// Docker cannot have it join a named network namespace, so ip-netns(8) of the
+// image does.
+//
+// There is no --rm: a daemon that is started again takes away a container that
+// has it, live-restore or not (https://github.com/moby/moby/issues/46308).
+func docker(s *conf.Service) string {
+	name, cidFile := layout.Container(s.Name, instance), layout.CIDFile(s.Name, instance)
+	command := []string{quote(layout.ClientBinary()), "follow", "--name=" + name, "--cidfile=" + cidFile, "--", "docker"}
+	if s.Debug {
+		command = append(command, "--log-level=debug")
+	}
+	// What the container writes comes out of docker run, and need not be kept
+	// by the daemon as well.
+	command = append(command, "run", "--name="+name, "--cidfile="+cidFile, "--log-driver=none", "--network=host")
+	command = append(command, containerWords(s)...)
+	command = append(command, "ip", "netns", "exec", instance)
+	command = append(command, commandWords(s)...)
+
+	lines := setting("Type", "exec")
+	if len(s.DockerSockets) > 0 {
+		lines += setting("Environment", quoteSetting("DOCKER_HOST=unix://"+s.DockerSockets[0]))
+	}
+	return lines + execStart(s, command) +
+		// Whatever happened, no container is left when the unit is down.
+		setting("ExecStopPost", `-/bin/sh -c 'exec docker rm --force --volumes "$$0" >/dev/null 2>&1' `+name) +
+		logFile(s)
 }
 
 // host runs a sidecar as a process of the host itself, in the network
@@ -159,13 +212,18 @@ func host(s *conf.Service) string {
 	if !s.Privileged {
 		lines += setting("CapabilityBoundingSet", unprivileged)
 	}
-	if s.Log == conf.LogFile {
-		file := "append:" + layout.LogFile(s.Name, instance)
-		lines += setting("LogsDirectory", strings.TrimPrefix(layout.LogDir, "/var/log/")) +
-			setting("StandardOutput", file) +
-			setting("StandardError", file)
+	return lines + logFile(s)
+}
+
+// logFile has systemd write a sidecar's output to a file if that is asked for.
+func logFile(s *conf.Service) string {
+	if s.Log != conf.LogFile {
+		return ""
 	}
-	return lines
+	file := "append:" + layout.LogFile(s.Name, instance)
+	return setting("LogsDirectory", strings.TrimPrefix(layout.LogDir, "/var/log/")) +
+		setting("StandardOutput", file) +
+		setting("StandardError", file)
 }
 
 // unprivileged is what a container has that is not privileged: Podman's

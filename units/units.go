@@ -102,7 +102,7 @@ func Options(s *conf.Service) *options.Service {
 		Name:            s.Name,
 		Dir:             s.Dir,
 		KillScript:      s.KillScript,
-		Container:       s.Engine != conf.Systemd,
+		Container:       containerTool(s),
 		AllowedUIDs:     s.AllowedUIDs,
 		PassEnvironment: s.PassEnvironment,
 		Ready:           readiness.Rule{PIDFileOptions: s.Ready.PIDFileOptions, PIDFile: s.Ready.PIDFile},
@@ -110,6 +110,16 @@ func Options(s *conf.Service) *options.Service {
 		IdleTimeout:     s.IdleTimeout,
 		Debug:           s.Debug,
 	}
+}
+
+func containerTool(s *conf.Service) string {
+	switch s.Engine {
+	case conf.Podman:
+		return options.Podman
+	case conf.Docker:
+		return options.Docker
+	}
+	return ""
 }
 
 func activatorCommand(s *conf.Service, role string) string {

@@ -26,6 +26,10 @@ It is called by scripts and units that tripleo-wrappers writes, rarely by hand:
   tripleo-wrapper exec --args=FILE [--env=FILE] [--netns=FILE [--netns-record=FILE]] -- COMMAND...
       Become COMMAND with the arguments in FILE. The units of sidecars do this.
 
+  tripleo-wrapper follow --name=NAME --cidfile=FILE -- docker run ARGUMENT...
+      Run a container of Docker and stay with it when the daemon restarts. The
+      units of sidecars do this.
+
 Options of wrapper:
   --ready-timeout=DURATION     how long the sidecar may take to be ready
   --pid-file-option=OPTION     option of the command that names a pid file
@@ -63,6 +67,8 @@ func run(args []string) int {
 		return client.Kill(args[1:], os.Stderr)
 	case "exec":
 		return client.Exec(args[1:], os.Stderr)
+	case "follow":
+		return client.Follow(args[1:], os.Stderr)
 	case "--help", "-h":
 		fmt.Print(usage)
 		return 0

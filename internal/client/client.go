@@ -1,6 +1,7 @@
 // Package client is the program that runs in an agent's container in the place
-// of a helper, and the two other small ones that share its binary: the kill
-// script, and the shim by which systemd starts a sidecar.
+// of a helper, and the other small ones that share its binary: the kill script,
+// the shim by which systemd starts a sidecar, and what stays with a container of
+// Docker.
 //
 // Everything here stays small: the binary is copied into each service's state
 // directory and is started for each call.

@@ -14,6 +14,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/processes"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
 	"github.com/tripleo-wrappers/tripleo-wrappers/units"
 )
@@ -91,7 +92,7 @@ func (h *Host) Sidecars(ctx context.Context, services []conf.Service) ([]Sidecar
 // without asking the container engine: quicker than Sidecars, and without those
 // that are not ours or whose image has changed.
 func (h *Host) Known(ctx context.Context, service *conf.Service) ([]Sidecar, error) {
-	running, err := Running(ctx, h.Systemd, h.names, service.Name, service.Engine != conf.Systemd)
+	running, err := Running(ctx, h.Systemd, h.names, processes.Service{Name: service.Name, Container: units.Options(service).Container})
 	if err != nil {
 		return nil, err
 	}

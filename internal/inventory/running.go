@@ -15,7 +15,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
-	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/processes"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
 )
 
@@ -24,16 +24,15 @@ import (
 const atATime = 8
 
 // Running returns the sidecars of a service whose units are not down, sorted by
-// network namespace. Container says that they run in containers, so that the
-// process of interest is the child of the unit's main process.
-func Running(ctx context.Context, systemd *manager.Manager, names *netns.Names, service string, container bool) ([]protocol.Sidecar, error) {
-	states, err := systemd.List(ctx, layout.SidecarUnit(service, "*"))
+// network namespace.
+func Running(ctx context.Context, systemd *manager.Manager, names *netns.Names, service processes.Service) ([]protocol.Sidecar, error) {
+	states, err := systemd.List(ctx, layout.SidecarUnit(service.Name, "*"))
 	if err != nil {
 		return nil, err
 	}
 	sidecars := []protocol.Sidecar{}
 	for _, state := range states {
-		namespace, ok := layout.SidecarNetns(service, state.Unit)
+		namespace, ok := layout.SidecarNetns(service.Name, state.Unit)
 		if !ok || state.Down() {
 			continue
 		}
@@ -42,12 +41,12 @@ func Running(ctx context.Context, systemd *manager.Manager, names *netns.Names, 
 			Netns: namespace, Unit: state.Unit, ActiveState: state.ActiveState, SubState: state.SubState,
 			Orphan: errors.Is(err, os.ErrNotExist),
 		})
-		if container {
-			name := layout.Container(service, namespace)
+		if service.Container != "" {
+			name := layout.Container(service.Name, namespace)
 			sidecars[len(sidecars)-1].Container = &name
 		}
 	}
-	if err := describe(ctx, systemd, sidecars); err != nil {
+	if err := describe(ctx, systemd, service, sidecars); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(sidecars, func(x, y protocol.Sidecar) int { return strings.Compare(x.Netns, y.Netns) })
@@ -55,14 +54,14 @@ func Running(ctx context.Context, systemd *manager.Manager, names *netns.Names, 
 }
 
 // describe fills in what systemd tells of one unit at a time.
-func describe(ctx context.Context, systemd *manager.Manager, sidecars []protocol.Sidecar) error {
+func describe(ctx context.Context, systemd *manager.Manager, service processes.Service, sidecars []protocol.Sidecar) error {
 	var asking sync.WaitGroup
 	places := make(chan struct{}, atATime)
 	errs := make([]error, len(sidecars))
 	for i := range sidecars {
 		places <- struct{}{}
 		asking.Go(func() {
-			errs[i] = describeOne(ctx, systemd, &sidecars[i])
+			errs[i] = describeOne(ctx, systemd, service, &sidecars[i])
 			<-places
 		})
 	}
@@ -70,15 +69,13 @@ func describe(ctx context.Context, systemd *manager.Manager, sidecars []protocol
 	return errors.Join(errs...)
 }
 
-func describeOne(ctx context.Context, systemd *manager.Manager, sidecar *protocol.Sidecar) (err error) {
+func describeOne(ctx context.Context, systemd *manager.Manager, service processes.Service, sidecar *protocol.Sidecar) (err error) {
 	if sidecar.PID, err = systemd.MainPID(ctx, sidecar.Unit); err != nil {
 		return err
 	}
-	if sidecar.Container != nil {
-		// The helper is the child of conmon, the main process of the unit.
-		if children, err := proc.Children(sidecar.PID); err == nil && len(children) > 0 {
-			sidecar.PID = children[0]
-		}
+	// That of a container is not the main process of its unit.
+	if pid := service.Command(sidecar.Netns, sidecar.PID); pid != 0 {
+		sidecar.PID = pid
 	}
 	if sidecar.Since, err = systemd.MainStarted(ctx, sidecar.Unit); err != nil {
 		return err

@@ -118,12 +118,18 @@ func DefinitionFile(service, netns string) string {
 	return path.Join(ServiceRuntimeDir(service), netns+".definition")
 }
 
+// CIDFile returns the file that says which container of Docker, by its id, the
+// sidecar of a network namespace is.
+func CIDFile(service, netns string) string {
+	return path.Join(ServiceRuntimeDir(service), netns+".cid")
+}
+
 // Records returns the files that are kept of the sidecar in a network
 // namespace.
 func Records(service, netns string) []string {
 	return []string{
 		ReadyFile(service, netns), DefinitionFile(service, netns), NetnsFile(service, netns), EnvFile(service, netns),
-		ArgsFile(service, netns),
+		CIDFile(service, netns), ArgsFile(service, netns),
 	}
 }
 

@@ -16,13 +16,19 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/readiness"
 )
 
+// What sidecars are containers of.
+const (
+	Podman = "podman"
+	Docker = "docker"
+)
+
 // Service is what a running service knows of its definition. Values are those
 // of a checked definition (package conf).
 type Service struct {
 	Name            string
 	Dir             string // service_dir
 	KillScript      string // name of the kill script; "" for none
-	Container       bool   // whether sidecars are containers
+	Container       string // Podman or Docker; "" where sidecars are no containers
 	AllowedUIDs     []uint32
 	PassEnvironment []string
 	Ready           readiness.Rule
@@ -37,8 +43,8 @@ func (s *Service) Args() []string {
 	if s.KillScript != "" {
 		args = append(args, "--kill-script="+s.KillScript)
 	}
-	if s.Container {
-		args = append(args, "--container")
+	if s.Container != "" {
+		args = append(args, "--container="+s.Container)
 	}
 	for _, uid := range s.AllowedUIDs {
 		args = append(args, fmt.Sprintf("--allowed-uid=%d", uid))
@@ -75,7 +81,13 @@ func Parse(args []string) (*Service, []string, error) {
 	flags.StringVar(&s.Name, "service", "", "")
 	flags.StringVar(&s.Dir, "service-dir", "", "")
 	flags.StringVar(&s.KillScript, "kill-script", "", "")
-	flags.BoolVar(&s.Container, "container", false, "")
+	flags.Func("container", "", func(text string) error {
+		if text != Podman && text != Docker {
+			return fmt.Errorf("is neither %s nor %s", Podman, Docker)
+		}
+		s.Container = text
+		return nil
+	})
 	flags.BoolVar(&s.Debug, "debug", false, "")
 	flags.StringVar(&s.Ready.PIDFile, "pid-file", "", "")
 	flags.DurationVar(&s.ReadyTimeout, "ready-timeout", s.ReadyTimeout, "")

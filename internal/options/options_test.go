@@ -18,7 +18,7 @@ func full() *options.Service {
 		Name:            "neutron-dnsmasq",
 		Dir:             "/var/lib/neutron",
 		KillScript:      "dnsmasq-kill",
-		Container:       true,
+		Container:       options.Docker,
 		AllowedUIDs:     []uint32{42435, 0, 4294967294},
 		PassEnvironment: []string{"PROCESS_TAG", "LANG"},
 		Ready:           readiness.Rule{PIDFileOptions: []string{"--pid-file", "-x"}, PIDFile: "/p/{uuid}.pid"},

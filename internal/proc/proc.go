@@ -1,5 +1,5 @@
 // Package proc reads what /proc says of a process: whether it is alive, and
-// which unit it belongs to.
+// which unit or container it belongs to.
 package proc
 
 import (
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -105,28 +106,64 @@ func Unit(pid int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return unitOfCgroup(cgroups), nil
+	return ofCgroup(cgroups, outermostUnit), nil
 }
 
-// unitOfCgroup finds the unit in a /proc/PID/cgroup (cgroups(7)): the outermost
-// part of the path that is no slice. What lies below it is the unit's own to
-// name (Delegate=yes) and tells nothing. The path is that of the unified
-// hierarchy or, where systemd does not use it, that of its own of version 1.
-func unitOfCgroup(cgroups []byte) string {
+// Container returns the id of the container that a process belongs to, or ""
+// for one that belongs to none.
+func Container(pid int) (string, error) {
+	cgroups, err := os.ReadFile(file(pid, "cgroup"))
+	if err != nil {
+		return "", err
+	}
+	return ofCgroup(cgroups, outermostContainer), nil
+}
+
+// OfContainer returns the processes that belong to a container.
+func OfContainer(id string) ([]int, error) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(0)
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		// One that ended since belongs to none.
+		if owner, err := Container(pid); err == nil && owner == id && id != "" {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// ofCgroup looks for something in the path in a /proc/PID/cgroup (cgroups(7)):
+// that of the unified hierarchy or, where systemd does not use it, that of its
+// own of version 1.
+func ofCgroup(cgroups []byte, find func(path string) string) string {
 	var unified, legacy string
 	for line := range bytes.Lines(cgroups) {
 		fields := strings.SplitN(strings.TrimSuffix(string(line), "\n"), ":", 3)
 		switch {
 		case len(fields) != 3:
 		case fields[0] == "0" && fields[1] == "":
-			unified = outermostUnit(fields[2])
+			unified = find(fields[2])
 		case fields[1] == "name=systemd":
-			legacy = outermostUnit(fields[2])
+			legacy = find(fields[2])
 		}
 	}
 	return cmp.Or(unified, legacy)
 }
 
+// outermostUnit finds the outermost part of a path that is no slice. What lies
+// below it is the unit's own to name (Delegate=yes) and tells nothing.
 func outermostUnit(cgroup string) string {
 	for part := range strings.SplitSeq(cgroup, "/") {
 		switch path.Ext(part) {
@@ -137,6 +174,21 @@ func outermostUnit(cgroup string) string {
 			if part != "" {
 				return ""
 			}
+		}
+	}
+	return ""
+}
+
+// containerName matches what container tools call a container's control group:
+// docker-ID.scope with systemd's help and ID without it, libpod-ID and the like.
+var containerName = regexp.MustCompile(`^(?:.*-)?([0-9a-f]{64})(?:\.scope)?$`)
+
+// outermostContainer finds the id of the outermost container in a path. What
+// lies below it was named in the container, and tells nothing.
+func outermostContainer(cgroup string) string {
+	for part := range strings.SplitSeq(cgroup, "/") {
+		if match := containerName.FindStringSubmatch(part); match != nil {
+			return match[1]
 		}
 	}
 	return ""

@@ -122,9 +122,52 @@ func TestUnitOfCgroup(t *testing.T) {
 		{"something else", "hello\n0:\n::\n", ""},
 	}
 	for _, test := range tests {
-		if got := unitOfCgroup([]byte(test.cgroups)); got != test.want {
+		if got := ofCgroup([]byte(test.cgroups), outermostUnit); got != test.want {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
 		}
+	}
+}
+
+func TestContainerOfCgroup(t *testing.T) {
+	var (
+		id    = strings.Repeat("0123456789abcdef", 4)
+		other = strings.Repeat("f", 64)
+	)
+	tests := []struct{ name, cgroups, want string }{
+		{"Docker with systemd's help", "0::/system.slice/docker-" + id + ".scope\n", id},
+		{"Docker without", "0::/docker/" + id + "\n", id},
+		{"below a parent of its own", "0::/network/agents/" + id + "\n", id},
+		{"Podman", "0::/machine.slice/libpod-" + id + ".scope/container\n", id},
+		{"what a container made is its own", "0::/machine.slice/libpod-" + id + ".scope/docker-" + other + ".scope\n", id},
+		{"the same without systemd", "0::/docker/" + id + "/" + other + "\n", id},
+		{"version 1", "12:pids:/docker/" + other + "\n1:name=systemd:/docker/" + id + "\n0::/\n", id},
+		{"a unit", "0::/system.slice/dnsmasq.service\n", ""},
+		{"too short", "0::/docker/" + id[1:] + "\n", ""},
+		{"too long", "0::/docker/0" + id + "\n", ""},
+		{"no number", "0::/docker/" + strings.ToUpper(id) + "\n", ""},
+		{"another suffix", "0::/docker/" + id + ".service\n", ""},
+		{"empty", "", ""},
+	}
+	for _, test := range tests {
+		if got := ofCgroup([]byte(test.cgroups), outermostContainer); got != test.want {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+func TestOfContainer(t *testing.T) {
+	own, err := Container(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Where this runs in no container, that is not one that all processes
+	// without are of.
+	pids, err := OfContainer(own)
+	if err != nil || slices.Contains(pids, os.Getpid()) != (own != "") {
+		t.Errorf("of container %q: %v, error %v", own, pids, err)
+	}
+	if pids, err := OfContainer(strings.Repeat("0", 64)); err != nil || len(pids) > 0 {
+		t.Errorf("of no container: %v, error %v", pids, err)
 	}
 }
 
@@ -133,7 +176,7 @@ func FuzzUnitOfCgroup(f *testing.F) {
 	f.Add([]byte("1:name=systemd:/system.slice/d@n.service/x\n0::/\n"))
 	f.Add([]byte("0::/.service\n"))
 	f.Fuzz(func(t *testing.T, cgroups []byte) {
-		unit := unitOfCgroup(cgroups)
+		unit := ofCgroup(cgroups, outermostUnit)
 		if strings.Contains(unit, "/") || unit != "" && !slices.Contains(strings.FieldsFunc(string(cgroups), func(r rune) bool {
 			return r == '/' || r == '\n' || r == ':'
 		}), unit) && !strings.Contains(unit, ":") {
@@ -284,7 +327,8 @@ func TestProcessesThatAreGone(t *testing.T) {
 	_, parentErr := Parent(pid)
 	_, childrenErr := Children(pid)
 	_, unitErr := Unit(pid)
-	for what, err := range map[string]error{"Parent": parentErr, "Children": childrenErr, "Unit": unitErr} {
+	_, containerErr := Container(pid)
+	for what, err := range map[string]error{"Parent": parentErr, "Children": childrenErr, "Unit": unitErr, "Container": containerErr} {
 		if !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: error %v, want %v", what, err, fs.ErrNotExist)
 		}
@@ -296,7 +340,7 @@ func TestUnit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if unit, err := Unit(os.Getpid()); err != nil || unit != unitOfCgroup(cgroups) {
+	if unit, err := Unit(os.Getpid()); err != nil || unit != ofCgroup(cgroups, outermostUnit) {
 		t.Errorf("unit %q, error %v", unit, err)
 	}
 }

@@ -37,7 +37,7 @@ func randomWords(r *rand.Rand) []string {
 // through TOML, the unit file, systemd, the wrapper script, the socket and the
 // engine, to /proc/PID/cmdline.
 func TestQuoting(t *testing.T) {
-	rounds := map[string]int{"systemd": 15, "podman": 5}
+	rounds := map[string]int{"systemd": 15, "podman": 5, "docker": 5}
 	forEngines(t, func(t *testing.T, engine string) {
 		const seed = 20200511
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -95,8 +95,8 @@ func TestShellCommand(t *testing.T) {
 func (s *service) mainPID(n *netns) int {
 	s.t.Helper()
 	pid := show(s.t, s.unit(n.name), "MainPID")
-	if s.engine == "podman" {
-		pid = must(s.t, "podman", "inspect", "--format={{.State.Pid}}", s.name+"-"+n.name)
+	if s.engine == "podman" || s.engine == "docker" {
+		pid = must(s.t, s.engine, "inspect", "--format={{.State.Pid}}", s.name+"-"+n.name)
 	}
 	number, err := strconv.Atoi(pid)
 	if err != nil {

@@ -100,6 +100,14 @@ type service struct {
 var engines = map[string]string{
 	"systemd": `container_cli = "systemd"`,
 	"podman":  "container_cli = \"podman\"\nimage_name = \"localhost/agent\"",
+	// A throwaway host has not all capabilities, which a privileged container
+	// of Docker would ask for.
+	"docker": `
+container_cli = "docker"
+image_name = "localhost/agent"
+privileged = false
+container_options = ["--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--cap-add=NET_RAW"]
+`,
 }
 
 // dnsmasq is the rest of a definition of dnsmasq.
@@ -232,9 +240,7 @@ func (s *service) check(n *netns, more ...string) int {
 	if got := cmdline(s.t, pid); !equal(got, want) {
 		s.t.Errorf("command line of the sidecar\n got %q\nwant %q", got, want)
 	}
-	if unit := unitOf(s.t, pid); unit != s.unit(n.name) {
-		s.t.Errorf("process %d is of unit %q, want %q", pid, unit, s.unit(n.name))
-	}
+	s.checkOwner(n, pid)
 	if tag := "PROCESS_TAG=dnsmasq-" + n.name; !contains(list(s.t, pid, "environ"), tag) {
 		s.t.Errorf("%s is not in the environment of the sidecar", tag)
 	}
@@ -242,6 +248,19 @@ func (s *service) check(n *netns, more ...string) int {
 		s.t.Errorf("the sidecar is in another network namespace")
 	}
 	return pid
+}
+
+// checkOwner looks whether a process is the sidecar's. What Docker runs is not in
+// the unit's control group.
+func (s *service) checkOwner(n *netns, pid int) {
+	s.t.Helper()
+	if s.engine == "docker" {
+		if main := s.mainPID(n); pid != main {
+			s.t.Errorf("process %d is not that of the container, %d", pid, main)
+		}
+	} else if unit := unitOf(s.t, pid); unit != s.unit(n.name) {
+		s.t.Errorf("process %d is of unit %q, want %q", pid, unit, s.unit(n.name))
+	}
 }
 
 // kill calls the kill script as Neutron does.
@@ -259,9 +278,9 @@ func (s *service) gone(n *netns, pid int) {
 	if state := show(s.t, s.unit(n.name), "ActiveState"); state != "inactive" {
 		s.t.Errorf("%s is %s", s.unit(n.name), state)
 	}
-	if s.engine == "podman" {
-		if names := must(s.t, "podman", "ps", "--all", "--noheading", "--filter=name=^"+s.name+"-"+n.name+"$"); names != "" {
-			s.t.Errorf("the container is still there: %s", names)
+	if s.engine == "podman" || s.engine == "docker" {
+		if ids := must(s.t, s.engine, "ps", "--all", "--quiet", "--filter=name=^"+s.name+"-"+n.name+"$"); ids != "" {
+			s.t.Errorf("the container is still there: %s", ids)
 		}
 	}
 }

@@ -92,9 +92,7 @@ func TestRoleSpool(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if unit := unitOf(t, number); unit != s.unit(n.name) {
-				t.Errorf("process %d is of %q, want %q", number, unit, s.unit(n.name))
-			}
+			s.checkOwner(n, number)
 		}
 	})
 }

@@ -1,0 +1,132 @@
+// Package processes says which processes are of which sidecar, and which of
+// them is the sidecar's command.
+//
+// Whose a process is, the kernel says by its control group, which nobody but
+// root on the host can change. The processes that systemd and Podman start are
+// in the unit's own. Those that Docker starts are in one that has the
+// container's id for its name; which container that is, `docker run` has left
+// in a file (--cidfile) that only root can write. So Docker is never asked, and
+// the activator needs no way to its socket.
+package processes
+
+import (
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
+)
+
+// A Service is one whose processes are looked at.
+type Service struct {
+	Name      string
+	Container string // options.Podman or options.Docker; "" where sidecars are no containers
+}
+
+// Sidecar returns the network namespace of the sidecar that a process is of,
+// and whether it is of one of this service at all.
+func (s Service) Sidecar(pid int) (netns string, ok bool, err error) {
+	if s.Container != options.Docker {
+		unit, err := proc.Unit(pid)
+		if err != nil {
+			return "", false, err
+		}
+		netns, ok := layout.SidecarNetns(s.Name, unit)
+		return netns, ok, nil
+	}
+	id, err := proc.Container(pid)
+	if err != nil || id == "" {
+		return "", false, err
+	}
+	files, err := filepath.Glob(layout.CIDFile(s.Name, "*"))
+	if err != nil {
+		return "", false, err
+	}
+	for _, file := range files {
+		netns := strings.TrimSuffix(path.Base(file), path.Ext(file))
+		if s.containerID(netns) == id {
+			return netns, true, nil
+		}
+	}
+	return "", false, nil
+}
+
+// Owns says whether a process is of the sidecar in a network namespace.
+func (s Service) Owns(netns string, pid int) (bool, error) {
+	if s.Container == options.Docker {
+		id, err := proc.Container(pid)
+		return id != "" && id == s.containerID(netns), err
+	}
+	unit, err := proc.Unit(pid)
+	return unit == layout.SidecarUnit(s.Name, netns), err
+}
+
+// containerID returns the id of a sidecar's container of Docker, "" where there
+// is none.
+func (s Service) containerID(netns string) string {
+	id, err := os.ReadFile(layout.CIDFile(s.Name, netns))
+	if err != nil {
+		return ""
+	}
+	return string(id)
+}
+
+// Command returns the process that a sidecar's command is, 0 if it is not
+// alive. The main process of the unit is given.
+func (s Service) Command(netns string, main int) int {
+	if !proc.Alive(main) {
+		return 0
+	}
+	var processes []int
+	var err error
+	switch s.Container {
+	case options.Podman:
+		// The main process is conmon, which outlives the container's own
+		// process by a moment.
+		processes, err = proc.Children(main)
+	case options.Docker:
+		// The main process stays with the container, which is not its child.
+		processes, err = s.containerProcesses(netns)
+	default:
+		return main
+	}
+	if err != nil {
+		// The kernel does not tell (CONFIG_PROC_CHILDREN); the end of the main
+		// process will.
+		return main
+	}
+	for _, pid := range processes {
+		if proc.Alive(pid) {
+			return pid
+		}
+	}
+	return 0
+}
+
+// containerProcesses returns the processes of a sidecar's container of Docker
+// that were started from outside of it, which is one: the command.
+func (s Service) containerProcesses(netns string) ([]int, error) {
+	processes, err := proc.OfContainer(s.containerID(netns))
+	if err != nil {
+		return nil, err
+	}
+	var first []int
+	for _, pid := range processes {
+		if inside, err := s.StartedInside(netns, pid); err == nil && !inside {
+			first = append(first, pid)
+		}
+	}
+	return first, nil
+}
+
+// StartedInside says whether the parent of a process is of the same sidecar.
+func (s Service) StartedInside(netns string, pid int) (bool, error) {
+	parent, err := proc.Parent(pid)
+	if err != nil {
+		return false, err
+	}
+	return s.Owns(netns, parent)
+}

@@ -1,0 +1,169 @@
+//go:build system
+
+package system
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// configureDocker has the daemon started again with a configuration, and with
+// the old one when the test is over.
+func configureDocker(t *testing.T, file, content string) {
+	t.Helper()
+	before, err := os.ReadFile(file)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	restart := func(content []byte) {
+		if err := os.WriteFile(file, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		// These tests restart it more often than its unit allows.
+		must(t, "systemctl", "reset-failed", "docker.service")
+		must(t, "systemctl", "restart", "docker.service")
+	}
+	restart([]byte(content))
+	t.Cleanup(func() { restart(before) })
+}
+
+// With live-restore a sidecar lives on when the daemon is restarted, or dies.
+func TestDockerLiveRestore(t *testing.T) {
+	configureDocker(t, "/etc/docker/daemon.json", `{"iptables": false, "bridge": "none", "live-restore": true}`)
+	s := define(t, "docker", dnsmasq)
+	n := s.netns()
+	pid := s.start(n)
+	invocation := show(t, s.unit(n.name), "InvocationID")
+	untouched := func(after string) {
+		t.Helper()
+		if now := s.start(n); now != pid {
+			t.Errorf("%s: process %d in the place of %d", after, now, pid)
+		}
+		if now := show(t, s.unit(n.name), "InvocationID"); now != invocation {
+			t.Errorf("%s: the unit was started again", after)
+		}
+	}
+	must(t, "systemctl", "restart", "docker.service")
+	untouched("restart")
+	must(t, "systemctl", "kill", "--signal=KILL", "docker.service")
+	eventually(t, "Docker is back", func() bool { return run(t, "docker", "version").status == 0 })
+	untouched("crash")
+
+	// docker attach is what takes the place of docker run.
+	eventually(t, "the unit is attached again", func() bool {
+		return strings.Contains(must(t, "systemctl", "status", "--no-pager", "--lines=0", s.unit(n.name)), "docker attach")
+	})
+	if r := s.kill("HUP", pid); r.status != 0 {
+		t.Errorf("HUP: exit status %d\n%s", r.status, r.stderr)
+	}
+	if r := s.kill("9", pid); r.status != 0 {
+		t.Errorf("9: exit status %d\n%s", r.status, r.stderr)
+	}
+	s.gone(n, pid)
+
+	// Nor does one that is killed while the daemon is away stay behind.
+	pid = s.start(n)
+	must(t, "systemctl", "stop", "docker.service", "docker.socket")
+	if !alive(pid) {
+		t.Error("the sidecar ended with the daemon")
+	}
+	must(t, "kill", "-9", strconv.Itoa(pid))
+	must(t, "systemctl", "start", "docker.service")
+	if again := s.start(n); again == pid {
+		t.Errorf("process %d is dead, and the call did nothing", pid)
+	}
+}
+
+// Without live-restore the daemon ends all containers when it is stopped, and
+// the sidecar comes back with it.
+func TestDockerRestart(t *testing.T) {
+	s := define(t, "docker", dnsmasq)
+	n := s.netns()
+	pid := s.start(n)
+	must(t, "systemctl", "reset-failed", "docker.service")
+	must(t, "systemctl", "restart", "docker.service")
+	eventually(t, "the sidecar is back", func() bool {
+		content, err := os.ReadFile(n.pidFile)
+		now, atoiErr := strconv.Atoi(strings.TrimSpace(string(content)))
+		return err == nil && atoiErr == nil && now != pid && alive(now)
+	})
+	if now := s.check(n); s.start(n) != now {
+		t.Error("a call replaced the sidecar that had come back")
+	}
+}
+
+// A container that has the sidecar's name, in whatever state, does not keep it
+// from being started.
+func TestDockerLeftOver(t *testing.T) {
+	s := define(t, "docker", dnsmasq)
+	for state, command := range map[string][]string{
+		"created": {"create"},
+		"running": {"run", "--detach"},
+	} {
+		n := s.netns()
+		left := append(append([]string{"docker"}, command...), "--name="+s.name+"-"+n.name, "--network=none", "localhost/agent", "sleep", "1000")
+		id := must(t, left...)
+		pid := s.start(n)
+		if r := run(t, "docker", "inspect", id); r.status == 0 {
+			t.Errorf("the container that was %s is still there", state)
+		}
+		if r := s.kill("9", pid); r.status != 0 {
+			t.Errorf("exit status %d\n%s", r.status, r.stderr)
+		}
+		s.gone(n, pid)
+	}
+}
+
+// The first of the additional sockets is the one that is used.
+func TestDockerSocket(t *testing.T) {
+	const socket = "/run/additional-docker.sock"
+	configureDocker(t, "/etc/default/docker", fmt.Sprintf("DOCKER_OPTS=--host=unix://%s\n", socket))
+	s := define(t, "docker", fmt.Sprintf("docker_additional_sockets = [%q, \"/run/other.sock\"]\n", socket)+dnsmasq)
+	n := s.netns()
+	pid := s.start(n)
+	main, err := strconv.Atoi(show(t, s.unit(n.name), "MainPID"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "DOCKER_HOST=unix://" + socket; !contains(list(t, main, "environ"), want) {
+		t.Errorf("%s is not in the environment of docker run", want)
+	}
+	if r := s.kill("9", pid); r.status != 0 {
+		t.Errorf("exit status %d\n%s", r.status, r.stderr)
+	}
+	s.gone(n, pid)
+
+	nowhere := define(t, "docker", "docker_additional_sockets = [\"/run/nobody-listens.sock\"]\n"+dnsmasq)
+	n = nowhere.netns()
+	r := nowhere.call(n, n.arguments()...)
+	if r.status != 125 || !strings.Contains(r.stderr, "unix:///run/nobody-listens.sock") {
+		t.Errorf("exit status %d\n%s", r.status, r.stderr)
+	}
+}
+
+// A pid file may name what it likes: only a process of the sidecar's own
+// container makes it ready, and only such a one can be signaled.
+func TestDockerForeignProcess(t *testing.T) {
+	const liar = `
+cmd = ["/bin/sh", "-c", "echo $0 > $1; exec sleep 1000"]
+[ready]
+pid_file = "@DIR@/{uuid}.pid"
+timeout = "2s"
+`
+	s, other := define(t, "docker", liar), define(t, "docker", dnsmasq)
+	n, m := s.netns(), other.netns()
+	pid := other.start(m)
+	r := s.call(n, strconv.Itoa(pid), s.dir+"/"+strings.TrimPrefix(n.name, "qdhcp-")+".pid")
+	if r.status == 0 || !strings.Contains(r.stderr, "is not of "+s.unit(n.name)) {
+		t.Errorf("exit status %d\n%s", r.status, r.stderr)
+	}
+	if r := s.kill("9", pid); r.status != 1 || !strings.Contains(r.stderr, "not of a sidecar") {
+		t.Errorf("exit status %d\n%s", r.status, r.stderr)
+	}
+	if !alive(pid) {
+		t.Error("a service's kill script killed another service's sidecar")
+	}
+}
