@@ -62,6 +62,18 @@ func LoadFile(name string) Set {
 	return sortOut([]*draft{d})
 }
 
+// Check returns what is wrong with the text of a definition by itself, as if it
+// were that of the file BASE.toml, without drop-ins and among no others.
+func Check(base, text string) []Problem {
+	d := newDraft("/", base, path.Join(AdminDir, base+suffix))
+	if doc := d.parse(d.path, text); doc != nil {
+		d.apply(doc)
+	}
+	d.check()
+	sortProblems(d.problems)
+	return d.problems
+}
+
 // A definition is a definition's file and its drop-ins, before they are read.
 type definition struct {
 	base     string // the file's name without its suffix
@@ -201,6 +213,11 @@ func (d *draft) read(root, source string) *document {
 	if mask {
 		return nil
 	}
+	return d.parse(file, text)
+}
+
+// parse reads the text of one file. It returns nil for one that is not TOML.
+func (d *draft) parse(file, text string) *document {
 	tables, err := parseTOML(text)
 	if err != nil {
 		p := Problem{File: file, Line: 1, Column: 1, Message: err.Error()}

@@ -282,6 +282,26 @@ func TestLinksStayInsideRoot(t *testing.T) {
 	}
 }
 
+// Text that is in no file is checked as if it were in one.
+func TestCheck(t *testing.T) {
+	for text, file := range map[string]string{
+		good:                      "a",
+		good + "debug = 1\nx = 2": "a",
+		"cmd = [":                 "a",
+		"cmd = 'x'":               "a",
+		"service_dir = '/a'":      "no name",
+	} {
+		root := tree(t, map[string]string{AdminDir + "/" + file + ".toml": text})
+		var got []string
+		for _, p := range Check(file, text) {
+			got = append(got, p.Error())
+		}
+		if diff := cmp.Diff(messages(root), got); diff != "" {
+			t.Errorf("%q (-Load +Check):\n%s", text, diff)
+		}
+	}
+}
+
 func TestManyUnknownKeys(t *testing.T) {
 	var text strings.Builder
 	text.WriteString(good)
