@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/shell"
 )
 
 // maxClient is more than the client has, in bytes.
@@ -82,7 +82,7 @@ func put(dir *beneath.Dir, name string, content []byte) error {
 func wrapperScript(service *options.Service) []byte {
 	words := []string{layout.StateDir(service.Dir, service.Name) + "/" + layout.Client, "wrapper"}
 	words = append(words, service.ClientArgs()...)
-	return fmt.Appendf(nil, "#!/bin/sh\nexec %s -- \"$@\"\n", shellWords(words))
+	return fmt.Appendf(nil, "#!/bin/sh\nexec %s -- \"$@\"\n", shell.Quote(words...))
 }
 
 // killScript is the same for all services of a service_dir, since several may
@@ -94,22 +94,5 @@ for client in %[1]s/*/%[2]s; do
 done
 echo "kill script: no client in %[1]s/*/%[2]s" >&2
 exit 1
-`, shellWord(serviceDir), layout.Client)
-}
-
-func shellWords(words []string) string {
-	quoted := make([]string, len(words))
-	for i, word := range words {
-		quoted[i] = shellWord(word)
-	}
-	return strings.Join(quoted, " ")
-}
-
-// shellWord quotes a word for sh(1) where it needs that.
-func shellWord(word string) string {
-	const safe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:=@_"
-	if word != "" && strings.Trim(word, safe) == "" {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+`, shell.Quote(serviceDir), layout.Client)
 }
