@@ -205,12 +205,7 @@ func (a *Activator) start(ctx context.Context, s *sidecar) (bool, error) {
 		return false, serving.Err()
 	}
 	if err != nil {
-		err = a.failed(ctx, s, began, err)
-		// The caller will be told that it does not run, so it must not.
-		if stopErr := a.stop(context.WithoutCancel(ctx), unit); stopErr != nil {
-			s.log.Error("cannot stop a sidecar that failed: " + stopErr.Error())
-		}
-		return false, err
+		return false, a.failed(ctx, s, began, err)
 	}
 	a.recordReady(s)
 	took := time.Since(began)
@@ -256,12 +251,19 @@ func (a *Activator) mainPID(ctx context.Context, unit string) int {
 	return pid
 }
 
-// failed makes the error of a sidecar that did not start.
+// failed makes the error of a sidecar that did not start. The caller will be
+// told that it does not run, so it is stopped.
 func (a *Activator) failed(ctx context.Context, s *sidecar, began time.Time, cause error) error {
 	unit := a.unit(s.netns)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), whyTimeout)
+	ctx = context.WithoutCancel(ctx)
+	defer func() {
+		if err := a.stop(ctx, unit); err != nil {
+			s.log.Error("cannot stop a sidecar that failed: " + err.Error())
+		}
+	}()
+	looking, cancel := context.WithTimeout(ctx, whyTimeout)
 	defer cancel()
-	why, err := journal.Why(ctx, unit, began)
+	why, err := journal.Why(looking, unit, began)
 	if err != nil {
 		s.log.Warn("no reason to tell: " + err.Error())
 	}

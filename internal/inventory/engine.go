@@ -31,9 +31,9 @@ func containers(ctx context.Context, service *conf.Service) (map[string]string, 
 	}
 	lines, err := engine(ctx, service, listing...)
 	var exit *exec.ExitError
-	if err != nil && (len(lines) == 0 || !errors.As(err, &exit)) { // one of them may be gone by now
+	if err != nil && (service.Engine != conf.Docker || !errors.As(err, &exit)) {
 		return nil, err
-	}
+	} // else one of them is gone by now
 	images := map[string]string{}
 	for _, line := range lines {
 		name, image, _ := strings.Cut(line, " ")

@@ -74,9 +74,7 @@ func describeOne(ctx context.Context, systemd *manager.Manager, service processe
 		return err
 	}
 	// That of a container is not the main process of its unit.
-	if pid := service.Command(sidecar.Netns, sidecar.PID); pid != 0 {
-		sidecar.PID = pid
-	}
+	sidecar.PID = service.Command(sidecar.Netns, sidecar.PID)
 	if sidecar.Since, err = systemd.MainStarted(ctx, sidecar.Unit); err != nil {
 		return err
 	}

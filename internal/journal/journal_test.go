@@ -47,6 +47,15 @@ func TestEntry(t *testing.T) {
 	}
 }
 
+func TestMerge(t *testing.T) {
+	at := func(second int64, cursor string) Entry { return Entry{Time: time.Unix(second, 0), Cursor: cursor} }
+	got := merge([]Entry{at(1, "a"), at(3, "b"), at(3, "c")}, []Entry{at(2, "d"), at(3, "b"), at(4, "e")})
+	want := []Entry{at(1, "a"), at(2, "d"), at(3, "b"), at(3, "c"), at(4, "e")}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestQuery(t *testing.T) {
 	query := Query{Since: time.Unix(5, 7000), Boot: true, After: "s=1", Lines: 3, Matches: []string{"A=b", "+", "C=d"}}
 	got := strings.Join(query.args(), " ")

@@ -44,21 +44,47 @@ func Why(ctx context.Context, unit string, since time.Time) (Failure, error) {
 	// Where this does not work, some of it may be missed.
 	_ = exec.CommandContext(ctx, "journalctl", "--sync").Run()
 
-	entries, err := Read(ctx, Query{Since: since, Lines: maxEntries, Matches: []string{"--unit=" + unit}})
+	entries, err := OfUnit(ctx, Query{Since: since, Lines: maxEntries, Matches: []string{"--unit=" + unit}})
 	if err != nil {
 		return Failure{}, fmt.Errorf("looking for why %s failed: %w", unit, err)
 	}
-	// journald looks up a process's unit when a line of it arrives, and finds
-	// none if the process has ended by then. The line is still of the unit's
-	// standard output, whose stream has a name.
-	if streams := streams(entries); len(streams) > 0 {
-		more, err := Read(ctx, Query{Since: since, Lines: maxEntries, Matches: streams})
-		if err != nil {
-			return Failure{}, fmt.Errorf("looking for the output of %s: %w", unit, err)
-		}
-		entries = append(entries, more...)
-	}
 	return why(entries), nil
+}
+
+// OfUnit reads the entries of a unit that a query selects, and those of the
+// unit's processes that it misses. journald looks up a process's unit when a
+// line of it arrives, and finds none if the process has ended by then. The line
+// is still of the unit's standard output, whose stream has a name.
+func OfUnit(ctx context.Context, query Query) ([]Entry, error) {
+	entries, err := Read(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	matches := streams(entries)
+	if len(matches) == 0 {
+		return entries, nil
+	}
+	query.Matches = matches
+	more, err := Read(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return merge(entries, more), nil
+}
+
+// merge joins two lists of entries in the order of time, without doubles.
+func merge(entries, more []Entry) []Entry {
+	known := map[string]bool{}
+	for _, entry := range entries {
+		known[entry.Cursor] = true
+	}
+	for _, entry := range more {
+		if !known[entry.Cursor] {
+			entries = append(entries, entry)
+		}
+	}
+	slices.SortStableFunc(entries, func(a, b Entry) int { return a.Time.Compare(b.Time) })
+	return entries
 }
 
 // streams returns matches, any of which may hold, for the streams that are
