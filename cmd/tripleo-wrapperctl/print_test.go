@@ -176,8 +176,8 @@ func TestTell(t *testing.T) {
 		t.Errorf("after a failure: %+v", d)
 	}
 	d.tell(entries, 3)
-	got := fmt.Sprint(d.Result, d.Reason, len(d.Log), d.Log[0].Message, d.Requests[0].Message, d.Requests[1].Message)
-	if want := fmt.Sprint(journal.Started, "", 3, "dnsmasq says", "asked for again", "started"); got != want {
+	got := fmt.Sprint(d.Result, d.Reason, len(d.Log), d.Log[0].Message, len(d.Requests), d.Requests[0].Message, d.Requests[2].Message)
+	if want := fmt.Sprint(journal.Started, "", 3, "dnsmasq says", 3, "asked for again", "sent SIGHUP"); got != want {
 		t.Errorf("after a start: %s, want %s", got, want)
 	}
 }

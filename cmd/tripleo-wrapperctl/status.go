@@ -300,7 +300,7 @@ func (c *control) statusSidecar(ctx context.Context, service *conf.Service, netn
 	waiting, err := inventory.Waiting(service, netns)
 	c.warn(err)
 	details.Spooled, details.GivenUp = waiting.Spooled, waiting.GivenUp
-	entries, err := journal.Read(ctx, journal.Query{Boot: true, Lines: maxHistory, Matches: []string{
+	entries, err := journal.OfUnit(ctx, journal.Query{Boot: true, Lines: maxHistory, Matches: []string{
 		"SERVICE=" + service.Name, "NETNS=" + netns, "+", "UNIT=" + layout.SidecarUnit(service.Name, netns),
 	}})
 	c.warn(err)
@@ -332,10 +332,12 @@ const maxHistory = 1000
 // of all others.
 func (d *sidecarDetails) tell(entries []journal.Entry, lines int) {
 	d.Requests, d.Log = []logLine{}, []logLine{}
-	last := ""
-	for _, entry := range entries {
-		if entry.Program == layout.Activator() && entry.Request != "" {
-			last = entry.Request
+	// The last request's life begins with its first line, and what was done to
+	// the sidecar since, without one, belongs to it.
+	last, began := "", 0
+	for i, entry := range entries {
+		if entry.Program == layout.Activator() && entry.Request != "" && entry.Request != last {
+			last, began = entry.Request, i
 		}
 		if entry.Result != "" {
 			d.Result, d.Reason = entry.Result, ""
@@ -345,12 +347,12 @@ func (d *sidecarDetails) tell(entries []journal.Entry, lines int) {
 		}
 	}
 	var request, other []journal.Entry
-	for _, entry := range entries {
+	for i, entry := range entries {
 		entry.Message = withoutUnit(d.Unit, entry.Message)
 		switch {
 		case entry.Program != layout.Activator():
 			other = append(other, entry)
-		case entry.Request == last:
+		case i >= began:
 			request = append(request, entry)
 		}
 	}

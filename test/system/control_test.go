@@ -1,0 +1,543 @@
+//go:build system
+
+package system
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A sidecar in the JSON form of `tripleo-wrapperctl list`.
+type listed struct {
+	Service  string `json:"service"`
+	Netns    string `json:"netns"`
+	State    string `json:"state"`
+	Outdated bool   `json:"outdated"`
+	Orphan   bool   `json:"orphan"`
+	PID      int    `json:"pid"`
+	Restarts int    `json:"restarts"`
+}
+
+// control calls tripleo-wrapperctl, which has to end with an exit status.
+func control(t testing.TB, status int, args ...string) result {
+	t.Helper()
+	r := run(t, append([]string{"tripleo-wrapperctl"}, args...)...)
+	if r.status != status {
+		t.Fatalf("tripleo-wrapperctl %q: exit status %d, want %d\n%s%s", args, r.status, status, r.stdout, r.stderr)
+	}
+	return r
+}
+
+// list returns the sidecars of a service by their network namespaces.
+func (s *service) list() map[string]listed {
+	s.t.Helper()
+	var all []listed
+	if err := json.Unmarshal([]byte(control(s.t, 0, "list", "--json", s.name).stdout), &all); err != nil {
+		s.t.Fatal(err)
+	}
+	sidecars := map[string]listed{}
+	for _, sidecar := range all {
+		sidecars[sidecar.Netns] = sidecar
+	}
+	return sidecars
+}
+
+// runAs runs a command as a user.
+func runAs(t testing.TB, uid uint32, command ...string) result {
+	t.Helper()
+	return runWith(t, func(cmd *exec.Cmd) {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}, command...)
+}
+
+func mention(t testing.TB, r result, words ...string) {
+	t.Helper()
+	for _, word := range words {
+		if !strings.Contains(r.stdout+r.stderr, word) {
+			t.Errorf("%q is not in\n%s%s", word, r.stdout, r.stderr)
+		}
+	}
+}
+
+// Every state and every note that list has, one after the other.
+func TestControlList(t *testing.T) {
+	for engine := range engines {
+		t.Run(engine, func(t *testing.T) {
+			s := define(t, engine, dnsmasq)
+			if got := s.list(); len(got) != 0 {
+				t.Errorf("sidecars before the first request: %v", got)
+			}
+			mention(t, control(t, 0, "list", s.name), s.name+": "+engine, "no sidecars")
+			n := s.netns()
+			pid := s.start(n)
+			if got := s.list()[n.name]; got.State != "running" || got.PID != pid || got.Outdated || got.Orphan || got.Restarts != 0 {
+				t.Errorf("running: %+v, want process %d", got, pid)
+			}
+			mention(t, control(t, 0, "list", s.name), n.name+"  running ", fmt.Sprint(pid))
+
+			// An exit that nobody asked for.
+			must(t, "kill", "-SEGV", fmt.Sprint(pid))
+			eventually(t, "it is back", func() bool {
+				got := s.list()[n.name]
+				return got.State == "running" && got.PID != pid && got.Restarts == 1
+			})
+
+			s.write("log = \"file\"\n" + dnsmasq)
+			if got := s.list()[n.name]; !got.Outdated {
+				t.Errorf("after an edit: %+v", got)
+			}
+			s.write("idle_timeout = \"20s\"\n" + dnsmasq)
+			if got := s.list()[n.name]; got.Outdated {
+				t.Errorf("after an edit that makes no difference to it: %+v", got)
+			}
+
+			must(t, "systemctl", "stop", s.unit(n.name))
+			if got := s.list()[n.name]; got.State != "stopped" || got.PID != 0 {
+				t.Errorf("stopped: %+v", got)
+			}
+			if engine == "podman" {
+				// Not by hand as an operator would, who has no such limits: see test/host.
+				must(t, "podman", "create", "--privileged", "--name="+s.name+"-"+n.name, "localhost/agent", "dnsmasq")
+				if got := s.list()[n.name]; got.State != "not ours" {
+					t.Errorf("made by hand: %+v", got)
+				}
+				mention(t, control(t, 1, "status", s.name), "made by hand")
+				mention(t, control(t, 3, "status", s.name, n.name), "podman rm --force "+s.name+"-"+n.name)
+			}
+			s.start(n)
+			if got := s.list()[n.name]; got.State != "running" {
+				t.Errorf("started again: %+v", got)
+			}
+
+			must(t, "ip", "netns", "del", n.name)
+			if got := s.list()[n.name]; !got.Orphan {
+				t.Errorf("its network namespace is gone: %+v", got)
+			}
+			mention(t, control(t, 1, "status", s.name, n.name), "tripleo-wrapperctl sync "+s.name)
+			mention(t, control(t, 0, "sync", s.name), s.name+": 0 spooled requests, 1 sidecar whose")
+			eventually(t, "the orphan is stopped", func() bool { return len(s.list()) == 0 })
+		})
+	}
+}
+
+// An image that was made anew makes the sidecars of the old one outdated.
+func TestControlOutdatedImage(t *testing.T) {
+	s := define(t, "podman", dnsmasq)
+	n := s.netns()
+	s.start(n)
+	old := must(t, "podman", "image", "inspect", "--format={{.Id}}", "localhost/agent")
+	defer run(t, "podman", "tag", old, "localhost/agent")
+	image := must(t, "sh", "-c", "podman image save localhost/agent | tar -xO --wildcards '*.tar' | podman import -q - localhost/agent")
+	if image == old {
+		t.Fatal("the image is the same")
+	}
+	if got := s.list()[n.name]; !got.Outdated {
+		t.Errorf("after a new image: %+v", got)
+	}
+	mention(t, control(t, 0, "restart", s.name, "--outdated"), n.name+": restarted in ")
+	if got := s.list()[n.name]; got.Outdated || got.State != "running" {
+		t.Errorf("after a restart: %+v", got)
+	}
+}
+
+// From "a sidecar does not start" to the reason with one command.
+func TestControlStatus(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	n := s.netns()
+	mention(t, control(t, 3, "status", s.name, n.name), "State: stopped", "no wrapper call for it", s.state("wrapper"))
+
+	if r := s.call(n, "--no-such-option"); r.status == 0 {
+		t.Fatal("a bad option did no harm")
+	}
+	r := control(t, 3, "status", s.name, n.name)
+	mention(t, r, "State: stopped", "asked for by process", "bad command line options", "Main process exited",
+		"→ the last request ended with: "+s.name+" did not start", "tripleo-wrapperctl start "+s.name+" "+n.name)
+	mention(t, control(t, 0, "status", s.name), "Sidecars: 1 stopped", "bad command line options")
+	control(t, 1, "start", s.name, n.name)
+
+	pid := s.start(n)
+	r = control(t, 0, "status", s.name, n.name)
+	mention(t, r, "State: running since", fmt.Sprintf("Process: %d, brought back 0 times", pid), "started in ")
+	if strings.Contains(r.stdout, "→") {
+		t.Errorf("advice for a sidecar that is well:\n%s", r.stdout)
+	}
+	var details struct {
+		State, Result, Reason string
+		Requests              []struct{ Request, Message string }
+		Advice                []string
+	}
+	if err := json.Unmarshal([]byte(control(t, 0, "status", "--json", s.name, n.name).stdout), &details); err != nil {
+		t.Fatal(err)
+	}
+	if details.State != "running" || details.Result != "started" || details.Reason != "" || len(details.Requests) != 2 ||
+		len(details.Requests[0].Request) != 32 || len(details.Advice) != 0 {
+		t.Errorf("as JSON: %+v", details)
+	}
+
+	// What was killed on purpose was so by a request with a life of its own.
+	if r := s.kill("9", pid); r.status != 0 {
+		t.Fatal(r.stderr)
+	}
+	mention(t, control(t, 3, "status", s.name, n.name), "sent SIGKILL to process", "it was stopped, as the lines above say")
+
+	control(t, 4, "status", s.name, "qdhcp-never")
+	control(t, 4, "status", "no-such-service")
+	mention(t, control(t, 4, "status", "no-such-service", n.name), "there is no service no-such-service; there are: ")
+
+	// A socket that is away.
+	must(t, "systemctl", "stop", "tripleo-wrappers.target")
+	defer must(t, "systemctl", "start", "tripleo-wrappers.target")
+	eventually(t, "the socket is away", func() bool { return show(t, s.name+".socket", "ActiveState") == "inactive" })
+	mention(t, control(t, 1, "status", s.name), "Socket: inactive", "systemctl enable --now tripleo-wrappers.target")
+}
+
+func TestControlStartStopRestart(t *testing.T) {
+	for engine := range engines {
+		t.Run(engine, func(t *testing.T) {
+			s := define(t, engine, dnsmasq)
+			var all []*netns
+			pids := map[string]int{}
+			for range 3 {
+				n := s.netns()
+				all = append(all, n)
+				pids[n.name] = s.start(n)
+			}
+			mention(t, control(t, 0, "restart", s.name, "--outdated"))
+			if pid := s.check(all[0]); pid != pids[all[0].name] {
+				t.Error("restarted though it is not outdated")
+			}
+
+			// With the definition as it is now, one after the other.
+			s.write(strings.Replace(dnsmasq, "-k", "-k --quiet-dhcp", 1))
+			mention(t, control(t, 0, "reload"), s.name+": 3 sidecars outdated")
+			r := control(t, 0, "restart", s.name, "--outdated", "--parallel=2")
+			for _, n := range all {
+				mention(t, r, n.name+": restarted in ")
+				content, err := os.ReadFile(n.pidFile)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var pid int
+				fmt.Sscan(string(content), &pid)
+				if got := cmdline(t, pid); pid == pids[n.name] || len(got) < 3 || got[2] != "--quiet-dhcp" {
+					t.Errorf("%s: process %d, before %d: %q", n.name, pid, pids[n.name], got)
+				}
+			}
+			if got := s.list(); got[all[0].name].Outdated || got[all[2].name].Outdated {
+				t.Errorf("still outdated: %v", got)
+			}
+
+			// No other is begun after the first that fails.
+			s.write(strings.Replace(dnsmasq, "-k", "-k --no-such-option", 1))
+			control(t, 0, "reload")
+			r = control(t, 1, "restart", s.name, "--all")
+			mention(t, r, "0 of 3 sidecars restarted, 1 failed, and 2 were left as they were", "did not start")
+			if got := s.list(); got[all[1].name].State != "running" || got[all[2].name].State != "running" {
+				t.Errorf("after a failure: %v", got)
+			}
+			s.write(dnsmasq)
+			control(t, 0, "reload")
+
+			control(t, 0, "start", s.name, "--all")
+			s.check(all[0])
+			control(t, 0, "stop", s.name, all[0].name, all[1].name)
+			if s.running() != 1 {
+				t.Errorf("%d sidecars run, want 1", s.running())
+			}
+			var deeds []struct{ Netns, Done, Error string }
+			if err := json.Unmarshal([]byte(control(t, 1, "start", "--json", s.name, all[0].name, "qdhcp-never", all[1].name).stdout), &deeds); err != nil {
+				t.Fatal(err)
+			}
+			if len(deeds) != 3 || deeds[0].Done != "started" || deeds[1].Done != "failed" || deeds[2].Done != "left out" ||
+				!strings.Contains(deeds[1].Error, "the agent has to call the wrapper") {
+				t.Errorf("%+v", deeds)
+			}
+			s.check(all[0])
+			control(t, 0, "stop", s.name, "--all")
+			if s.running() != 0 {
+				t.Errorf("%d sidecars run", s.running())
+			}
+		})
+	}
+}
+
+// reload does what a daemon-reload leaves undone.
+func TestControlReload(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	n := s.netns()
+	pid := s.start(n)
+	if r := control(t, 0, "reload"); r.stdout != "" {
+		t.Errorf("nothing has changed: %q", r.stdout)
+	}
+
+	// Another address: the old one is closed, and the new one is there.
+	old := s.dir
+	s.dir += "-moved"
+	t.Cleanup(func() { os.RemoveAll(old) })
+	s.write(dnsmasq)
+	mention(t, control(t, 0, "reload"), s.name+": restarted its socket", s.name+": 1 sidecar outdated")
+	if info, err := os.Stat(s.state("activator.sock")); err != nil || info.Mode().Type() != os.ModeSocket {
+		t.Errorf("the new socket: %v, error %v", info, err)
+	}
+	moved := s.netns()
+	s.start(moved)
+	if !alive(pid) {
+		t.Error("a sidecar that ran is gone")
+	}
+
+	// The same by a plain daemon-reload, after which nobody listens.
+	s.dir += "-again"
+	s.write(dnsmasq)
+	must(t, "systemctl", "daemon-reload")
+	mention(t, control(t, 0, "reload"), s.name+": restarted its socket")
+	moved = s.netns()
+	s.start(moved)
+
+	// The wrapper knows which variables to pass.
+	s.write("pass_environment = [\"LANG\"]\n" + dnsmasq)
+	mention(t, control(t, 0, "reload"), s.name+": restarted its socket")
+	if content, err := os.ReadFile(s.state("wrapper")); err != nil || !strings.Contains(string(content), "--pass-environment=LANG") {
+		t.Errorf("wrapper: %s, error %v", content, err)
+	}
+
+	// Broken, and back.
+	s.write("container_clo = 5\n" + dnsmasq)
+	r := control(t, 1, "reload")
+	mention(t, r, s.name+": its definition is broken: "+s.file(), "tripleo-wrapperctl check "+s.file())
+	mention(t, control(t, 1, "status"), s.name, "broken definition")
+	s.write(dnsmasq)
+	mention(t, control(t, 0, "reload"), s.name+": started its socket")
+	s.start(moved)
+
+	// Gone, by this reload and by an earlier one; sidecars stay.
+	for _, plain := range []bool{false, true} {
+		if err := os.Remove(s.file()); err != nil {
+			t.Fatal(err)
+		}
+		if plain {
+			must(t, "systemctl", "daemon-reload")
+		}
+		mention(t, control(t, 0, "reload"), s.name+": its definition is gone", "left running; to stop: systemctl stop '"+s.name+"@*.service'")
+		for _, unit := range []string{".socket", ".path", ".service"} {
+			if state := show(t, s.name+unit, "ActiveState"); state != "inactive" {
+				t.Errorf("%s%s is %s", s.name, unit, state)
+			}
+		}
+		s.check(moved)
+		s.write(dnsmasq)
+		mention(t, control(t, 0, "reload"), s.name+": started its socket")
+	}
+	s.start(moved)
+	var reloaded struct {
+		Restarted []string
+		Outdated  map[string][]string
+	}
+	s.write("idle_timeout = \"20s\"\nlog = \"file\"\n" + dnsmasq)
+	if err := json.Unmarshal([]byte(control(t, 0, "reload", "--json").stdout), &reloaded); err != nil {
+		t.Fatal(err)
+	}
+	if len(reloaded.Outdated[s.name]) == 0 {
+		t.Errorf("as JSON: %+v", reloaded)
+	}
+}
+
+func TestControlLogsAndMonitor(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	n := s.netns()
+	since := time.Now()
+	var watched result
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		watched = run(t, "timeout", "--signal=INT", "--preserve-status", "6", "tripleo-wrapperctl", "monitor", "--interval=200ms", s.name)
+	}()
+	// On a terminal, which script(1) makes.
+	screen := make(chan result)
+	go func() {
+		screen <- run(t, "timeout", "--signal=INT", "7", "script", "--quiet", "--return", "--command",
+			"stty cols 80 rows 24; timeout --signal=INT --preserve-status 5 tripleo-wrapperctl monitor --interval=200ms "+s.name, "/dev/null")
+	}()
+	time.Sleep(time.Second)
+	s.start(n)
+	<-done
+	if watched.status != 0 || time.Since(since) > 15*time.Second {
+		t.Errorf("monitor: exit status %d after %v\n%s", watched.status, watched.took, watched.stderr)
+	}
+	mention(t, watched, s.unit(n.name)+": asked for by process", s.unit(n.name)+": started in ")
+	if strings.Contains(watched.stdout, "\x1b") {
+		t.Errorf("escape sequences where there is no terminal: %q", watched.stdout)
+	}
+	drawn := <-screen
+	mention(t, drawn, "\x1b[?1049h", "\x1b[?1049l", "1 running", "started in ")
+
+	mention(t, control(t, 0, "logs", s.name, n.name), "asked for by process", "starting for request", "started, version")
+	if r := control(t, 0, "logs", "--lines=1", s.name); strings.Count(r.stdout, "\n") != 1 {
+		t.Errorf("one line: %q", r.stdout)
+	}
+	follow := run(t, "timeout", "--signal=INT", "--preserve-status", "2", "tripleo-wrapperctl", "logs", "--follow", s.name)
+	if follow.status != 0 {
+		t.Errorf("logs --follow: exit status %d\n%s", follow.status, follow.stderr)
+	}
+	mention(t, follow, "started, version")
+}
+
+// Counters go on where they were, and the file is what node_exporter finds.
+func TestControlMetrics(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	n := s.netns()
+	directory := t.TempDir()
+	state, output := filepath.Join(directory, "state"), filepath.Join(directory, "out.prom")
+	measure := func() string {
+		t.Helper()
+		control(t, 0, "metrics", "--state="+state, "--output="+output)
+		content, err := os.ReadFile(output)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(content)
+	}
+	expect := func(text string, samples ...string) {
+		t.Helper()
+		for _, sample := range samples {
+			if line := "tripleo_wrappers_" + strings.ReplaceAll(sample, "S", `service="`+s.name+`"`) + "\n"; !strings.Contains(text, line) {
+				t.Errorf("%q is not in\n%s", line, text)
+			}
+		}
+	}
+	expect(measure(), `requests_total{S,result="started"} 0`, `sidecars{S,state="running"} 0`, `socket_active{S} 1`)
+	s.start(n)
+	s.start(n)
+	s.call(n, "--no-such-option")
+	expect(measure(), `requests_total{S,result="started"} 1`, `requests_total{S,result="running"} 1`,
+		`requests_total{S,result="failed"} 1`, `ready_seconds_count{S} 1`, `sidecars{S,state="stopped"} 1`)
+	// The place in the journal is kept: nothing is counted twice.
+	s.start(n)
+	expect(measure(), `requests_total{S,result="started"} 2`, `requests_total{S,result="failed"} 1`, `sidecars{S,state="running"} 1`)
+	expect(control(t, 0, "metrics").stdout, `requests_total{S,result="started"} 2`)
+
+	// The timer's service, with node_exporter's directory.
+	if err := os.MkdirAll("/var/lib/prometheus/node-exporter", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "systemctl", "start", "tripleo-wrappers-metrics.timer")
+	defer run(t, "systemctl", "stop", "tripleo-wrappers-metrics.timer")
+	eventually(t, "the timer has metrics written", func() bool {
+		_, err := os.Stat("/var/lib/prometheus/node-exporter/tripleo-wrappers.prom")
+		return err == nil
+	})
+	if r := run(t, "systemctl", "is-enabled", "tripleo-wrappers-metrics.timer"); strings.TrimSpace(r.stdout) != "disabled" {
+		t.Errorf("the timer is %s", r.stdout)
+	}
+}
+
+// What only the host knows.
+func TestControlCheck(t *testing.T) {
+	s := define(t, "podman", dnsmasq)
+	mention(t, control(t, 0, "check", s.file()), "No problems.")
+	shadow := "/etc/systemd/system/" + s.name + ".path"
+	if err := os.WriteFile(shadow, []byte("[Path]\nPathModified=/x\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(shadow)
+	config := t.TempDir()
+	if err := os.WriteFile(filepath.Join(config, "dhcp_agent.ini"), []byte("[AGENT]\nkill_scripts_path = /etc/neutron/kill_scripts/\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.write("bind_mounts = [\"/no/such/source:/x\"]\nconfig_bind_mount = \"" + config + ":/etc/neutron:ro\"\n" + dnsmasq)
+	definition, err := os.ReadFile(s.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(definition), "localhost/agent", "localhost/no-such-image", 1)
+	if err := os.WriteFile(s.file(), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := control(t, 1, "check")
+	mention(t, r, "image_name: ", "warning: ", "podman pull localhost/no-such-image", "bind_mounts: /no/such/source: no such file",
+		shadow+" takes the place", "has kill_scripts_path = /etc/neutron/kill_scripts/; the kill script is in "+s.dir+"/kill_scripts")
+
+	// By somebody who may only read files, and one that is not in its place.
+	loose := filepath.Join(os.TempDir(), "loose.toml")
+	if err := os.WriteFile(loose, []byte("service_dir = \"/var/lib/x\"\ncmd = \"x\"\nimage_nam = \"y\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(loose)
+	r = runAs(t, 65534, "tripleo-wrapperctl", "check", loose)
+	if r.status != 1 {
+		t.Errorf("exit status %d\n%s", r.status, r.stderr)
+	}
+	mention(t, r, loose+`:3:1: image_nam: unknown key; did you mean "image_name"?`, `    3 | image_nam = "y"`, "      | ^~~~~~~~~")
+}
+
+// Others than root may look, and are told what they cannot do.
+func TestControlWithoutRoot(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	n := s.netns()
+	s.start(n)
+	r := runAs(t, 65534, "tripleo-wrapperctl", "list", s.name)
+	if r.status != 0 {
+		t.Errorf("list: exit status %d", r.status)
+	}
+	mention(t, r, n.name+"  running", "without root's rights")
+	for _, command := range [][]string{{"reload"}, {"restart", s.name, "--all"}, {"stop", s.name, n.name}} {
+		r := runAs(t, 65534, append([]string{"tripleo-wrapperctl"}, command...)...)
+		if r.status != 1 {
+			t.Errorf("%q: exit status %d", command, r.status)
+		}
+		mention(t, r, "only root can do that")
+	}
+	s.check(n)
+}
+
+// A shell is told the services and their network namespaces.
+func TestControlCompletion(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	n := s.netns()
+	s.start(n)
+	mention(t, control(t, 0, "__complete", "status", ""), s.name+"\n")
+	mention(t, control(t, 0, "__complete", "status", s.name, ""), n.name+"\n")
+	if r := control(t, 0, "__complete", "restart", s.name, n.name, ""); strings.Contains(r.stdout, n.name) {
+		t.Errorf("named twice: %s", r.stdout)
+	}
+	// bash itself, with the script that was installed.
+	script := fmt.Sprintf(`source /usr/share/bash-completion/completions/tripleo-wrapperctl
+		_init_completion() { words=("${COMP_WORDS[@]}") cword=$COMP_CWORD cur=${words[cword]} prev=${words[cword-1]}; }
+		__ltrim_colon_completions() { :; }
+		COMP_WORDS=(tripleo-wrapperctl status %s '') COMP_CWORD=3 COMP_LINE='tripleo-wrapperctl status %[1]s ' COMP_POINT=99 COMP_TYPE=9
+		__start_tripleo-wrapperctl; printf '%%s\n' "${COMPREPLY[@]}"`, s.name)
+	if got := must(t, "bash", "-c", script); strings.TrimSpace(got) != n.name {
+		t.Errorf("bash completes %q, want %q", got, n.name)
+	}
+}
+
+// run-command prints what the sidecar was started with.
+func TestControlRunCommand(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	n := s.netns()
+	pid := s.start(n, "--domain=two words", "--txt-record=$HOME,%i")
+	words := must(t, "sh", "-c", "eval printf '%s\\\\n' \"$(tripleo-wrapperctl run-command "+s.name+" "+n.name+")\"")
+	if got, want := words, strings.Join(cmdline(t, pid), "\n"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	mention(t, control(t, 0, "cat", s.name), "# "+s.name+"@.service", "ExecStart=")
+}
+
+// A call that takes long ends when its caller has had enough.
+func TestControlInterrupted(t *testing.T) {
+	s := define(t, "systemd", "cmd = [\"/bin/sleep\", \"1000\"]\n[ready]\npid_file = \"@DIR@/never\"\ntimeout = \"60s\"\n")
+	n := s.netns()
+	go s.call(n)
+	eventually(t, "it is starting", func() bool { return s.running() == 1 })
+	r := run(t, "timeout", "--signal=INT", "--preserve-status", "2", "tripleo-wrapperctl", "restart", s.name, n.name)
+	if r.status != 1 || r.took > 20*time.Second {
+		t.Errorf("exit status %d after %v\n%s", r.status, r.took, r.stderr)
+	}
+	run(t, "systemctl", "stop", s.unit(n.name))
+}
