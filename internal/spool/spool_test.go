@@ -157,7 +157,8 @@ func FuzzParse(f *testing.F) {
 				lines++
 			}
 		}
-		if len(requests)+len(bad) != lines {
+		// Of lines that are no requests the first hundred are kept.
+		if found := len(requests) + len(bad); found > lines || found < lines && len(bad) != 100 {
 			t.Fatalf("%d requests and %d bad lines of %d", len(requests), len(bad), lines)
 		}
 		for _, r := range requests {
