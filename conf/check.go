@@ -22,10 +22,14 @@ const maxFileName = 255
 // maxUID is the largest user number. The one after it means "no user" to the kernel.
 const maxUID = math.MaxUint32 - 1
 
-const pathChars = "letters, digits and /_.@+=,~-"
+// The characters of a path, for a regular expression and in words.
+const (
+	pathSet   = "A-Za-z0-9/_.@+=,~-"
+	pathChars = "letters, digits and /_.@+=,~-"
+)
 
 var (
-	safePath = regexp.MustCompile(`^[A-Za-z0-9/_.@+=,~-]*$`)
+	safePath = regexp.MustCompile(`^[` + pathSet + `]*$`)
 	fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 	image    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/:@-]*$`)
 	mountOpt = regexp.MustCompile(`^[A-Za-z0-9=_-]+$`)

@@ -20,11 +20,18 @@ type Key struct {
 	Default string
 	// Meaning is one line.
 	Meaning string
+	// Details is what else there is to know, in paragraphs of Markdown, for the
+	// manual page and for editors.
+	Details string
 	// Example is a value as TOML, other than the default.
 	Example string
+	// Since is the first version that has the key.
+	Since string
 
 	// decode checks a value and puts it into the draft's service.
 	decode func(d *draft, k *Key, value any)
+	// schema says what decode checks, as far as JSON Schema has words for it.
+	schema schema
 }
 
 // Keys are all keys of a definition, in the order in which a reader wants to
@@ -33,122 +40,235 @@ var Keys = []Key{
 	{
 		Name: "service_name", Type: "string", Default: "(the file's base name)",
 		Meaning: "Name of the service; the names of its units and containers come from it.",
+		Details: `The units **NAME.socket**, **NAME.path**, **NAME.service** and **NAME@NETNS.service**, the
+containers **NAME-NETNS** and the directory **SERVICE_DIR/NAME** are called after it.
+
+It has letters, digits and the characters **_.-**, begins with a letter or a digit, and has at most 100 bytes. It is
+not **kill_scripts**. Of two definitions with the same name, the one whose file has that name keeps it, otherwise
+the first by file name; the other one is broken.`,
 		Example: `"neutron-dnsmasq"`,
+		Since:   "0.1.0",
 		decode:  (*draft).serviceName,
+		schema:  serviceNameSchema,
 	},
 	{
 		Name: "service_dir", Type: "absolute path", Required: true,
 		Meaning: "Directory of the state files, at the same path in the agent's container.",
+		Details: `For Neutron it is **/var/lib/neutron**. It is made if it is not there. Containers of sidecars have
+it mounted, with shared propagation. A pid file that says that a sidecar is ready has to be below it.
+
+The path has letters, digits and the characters **/_.@+=,~-**, no part that is **..**, and is not **/**. That of the
+activation socket, **SERVICE_DIR/SERVICE_NAME/activator.sock**, can have at most 107 bytes.`,
 		Example: `"/var/lib/neutron"`,
+		Since:   "0.1.0",
 		decode:  (*draft).serviceDir,
+		schema:  serviceDirSchema,
 	},
 	{
 		Name: "cmd", Type: "string (shell text) or list of strings (argument list)", Required: true,
 		Meaning: "Command of the sidecar; the arguments of the wrapper's caller are appended.",
+		Details: `It has to stay in the foreground, as **dnsmasq -k** does, so that systemd watches the process
+itself. In a container it is a program of the image, otherwise one of the host.
+
+A list is run as it is, without a shell. A string of nothing but letters, digits, blanks and **_@%+=:,./-** is split
+at the blanks, and run without a shell as well.
+
+Any other string is text for **/bin/sh -c**. The caller's arguments are put behind it as **"$@"**, and an **exec**
+before its command, so that no shell stays between systemd and the process. Text that runs several commands has to
+say by an **exec** of its own which one the arguments are for; that one has to be the last.`,
 		Example: `"/usr/sbin/dnsmasq -k"`,
+		Since:   "0.1.0",
 		decode:  (*draft).cmd,
+		schema:  cmdSchema,
 	},
 	{
 		Name: "container_cli", Type: "string", Values: engines, Default: `"podman"`,
 		Meaning: "What runs the sidecars; systemd itself needs no image and no container tool.",
+		Details: `With **podman** or **docker**, a sidecar is a container. Its process is root's, in the caller's
+network namespace and the host's pid namespace. **SERVICE_DIR**, **/run/netns** and **/dev/log** are mounted in it. The
+container is removed when it ends.
+
+Docker joins no network namespace by its name, so **ip netns exec** of the image does that: the image needs **ip**(8).
+Sidecars outlive a restart of Docker's daemon where that has **"live-restore": true**; otherwise they are started again
+with it, as **restart** says. Limits are set by **container_options**, not by **systemctl edit**.
+
+With **systemd**, a sidecar is a program of the host itself, run in the caller's network namespace.`,
 		Example: `"systemd"`,
+		Since:   "0.1.0",
 		decode:  (*draft).containerCLI,
 	},
 	{
 		Name: "image_name", Type: "string", Default: "(none; required for podman and docker)",
 		Meaning: "Container image; for systemd also dir:/path of a root file system.",
+		Details: `An image that is not there is pulled at the first start, within the time that **ready.timeout**
+gives it. Pull it beforehand.
+
+An image together with **container_cli = "systemd"** is not supported yet: such a definition is reported as broken.`,
 		Example: `"quay.io/tripleomastercentos9/openstack-neutron-dhcp-agent:current-tripleo"`,
+		Since:   "0.1.0",
 		decode:  (*draft).imageName,
+		schema:  imageNameSchema,
 	},
 	{
 		Name: "config_bind_mount", Type: "string SRC:DST[:OPTS]", Default: "(none)",
 		Meaning: "Bind mount of the configuration.",
+		Details: `Both paths are absolute. OPTS are mount options with commas between them, as in **ro,z**. Podman and
+Docker are given the mount as it is (**--volume**). With **container_cli = "systemd"** it becomes **BindPaths=** of the
+sidecar's unit, or **BindReadOnlyPaths=** if **ro** is among the options; no other option has an effect.`,
 		Example: `"/var/lib/config-data/puppet-generated/neutron/etc/neutron:/etc/neutron:ro"`,
+		Since:   "0.1.0",
 		decode:  (*draft).configBindMount,
+		schema:  configBindMountSchema,
 	},
 	{
 		Name: "bind_mounts", Type: "list of strings SRC:DST[:OPTS]", Default: "[]",
 		Meaning: "Further bind mounts.",
+		Details: `Each has the form of **config_bind_mount**. No two mounts can have the same destination.`,
 		Example: `["/run/openvswitch:/run/openvswitch:z"]`,
+		Since:   "0.1.0",
 		decode:  (*draft).bindMounts,
+		schema:  bindMountsSchema,
 	},
 	{
 		Name: "docker_additional_sockets", Type: "list of absolute paths", Default: "[]",
 		Meaning: "Additional sockets of Docker; the first one becomes DOCKER_HOST.",
+		Details: `**docker** is called with **DOCKER_HOST=unix://** and the path of the first one. The others have no
+effect.`,
 		Example: `["/var/lib/openstack/docker.sock"]`,
+		Since:   "0.1.0",
 		decode:  (*draft).dockerSockets,
+		schema:  dockerSocketsSchema,
 	},
 	{
 		Name: "service_kill_script", Type: "file name", Default: "(none)",
 		Meaning: "Name of the kill script; several services of one service_dir may share it.",
+		Details: `The script is put into **SERVICE_DIR/kill_scripts**. Neutron looks there if **kill_scripts_path**
+says so, in the section **[AGENT]** of the agent's configuration, for the name of the program and **-kill**:
+**dnsmasq-kill**, **haproxy-kill**, **keepalived-kill**, **radvd-kill**. Without it, an agent sends its signals by
+itself, which works where it has the host's pid namespace.
+
+The name has letters, digits and the characters **_.-**, and begins with a letter or a digit.`,
 		Example: `"dnsmasq-kill"`,
+		Since:   "0.1.0",
 		decode:  (*draft).killScript,
+		schema:  killScriptSchema,
 	},
 	{
 		Name: "debug", Type: "boolean", Default: "false",
 		Meaning: "Debug logging for the service's activator and sidecars.",
+		Details: `Podman or Docker is run with **--log-level=debug**, and the activator writes messages of that level to
+the journal.`,
 		Example: "true",
+		Since:   "0.1.0",
 		decode:  (*draft).debug,
+		schema:  booleanSchema,
 	},
 	{
 		Name: "container_options", Type: "list of strings", Default: "[]",
 		Meaning: "Options of podman run or docker run, passed before the image.",
+		Details: `The first one begins with a dash. Those that are needed to watch the container are the unit's own
+and are refused here: **--cgroups**, **--cidfile**, **--detach** and **-d**, **--log-driver**, **--name**,
+**--network** and **--net**, **--pid**, **--replace**, **--rm**, **--sdnotify**.
+
+There can be none with **container_cli = "systemd"**; **systemctl edit SERVICE_NAME@.service** does the same there.`,
 		Example: `["--pids-limit=100"]`,
+		Since:   "0.1.0",
 		decode:  (*draft).containerOptions,
+		schema:  containerOptionsSchema,
 	},
 	{
 		Name: "privileged", Type: "boolean", Default: "true",
 		Meaning: "Whether containers are privileged.",
+		Details: `Podman or Docker is run with **--privileged**. With **container_cli = "systemd"**, **false** leaves a
+sidecar the capabilities of an unprivileged container. With **docker**, an unprivileged container needs
+**container_options = ["--cap-add=SYS_ADMIN"]** to join its network namespace.`,
 		Example: "false",
+		Since:   "0.1.0",
 		decode:  (*draft).privileged,
+		schema:  booleanSchema,
 	},
 	{
 		Name: "restart", Type: "string", Values: restarts, Default: `"on-failure"`,
 		Meaning: "When a sidecar that ended is started again, as Restart= in systemd.service(5).",
+		Details: `It comes back after a second, as often as it takes, with the arguments that it had. A sidecar that
+was killed by KILL or TERM is not started again, and neither is one whose network namespace is gone or has been made
+again.`,
 		Example: `"no"`,
+		Since:   "0.1.0",
 		decode:  (*draft).restart,
 	},
 	{
 		Name: "log", Type: "string", Values: logs, Default: `"journal"`,
 		Meaning: "Where the sidecars' output goes: the journal, or a file per sidecar in /var/log/containers/stdouts.",
+		Details: `With **file**, output goes to **/var/log/containers/stdouts/SERVICE_NAME-NETNS.log**, which is not
+rotated by anything here. The error of a start that failed then lacks the last lines that the sidecar wrote.`,
 		Example: `"file"`,
+		Since:   "0.1.0",
 		decode:  (*draft).log,
 	},
 	{
 		Name: "pass_environment", Type: "list of variable names", Default: `["PROCESS_TAG"]`,
 		Meaning: "Environment variables of the wrapper's caller that the sidecar gets.",
+		Details: `Neutron's agents mark their processes with **PROCESS_TAG**. A variable that the caller does not have
+is not passed. Names are refused that could change what Podman, Docker, systemd or a shell does as root on the host:
+**PATH**, **HOME**, those that begin with **LD_** or **CONTAINER_**, those that end in **_proxy**, and more.`,
 		Example: `["PROCESS_TAG", "LANG"]`,
+		Since:   "0.1.0",
 		decode:  (*draft).passEnvironment,
+		schema:  passEnvironmentSchema,
 	},
 	{
 		Name: "allowed_uids", Type: "list of integers", Default: "[0]",
 		Meaning: "Users that may start and signal sidecars, by number.",
+		Details: `The number is the host's, whatever it is in the caller's user namespace. Leave 0 in the list:
+**tripleo-wrapperctl sync** asks as root. With **[0]** the activation socket has mode 0600, with any other list 0666,
+and each caller is checked.`,
 		Example: "[0, 42435]",
+		Since:   "0.1.0",
 		decode:  (*draft).allowedUIDs,
+		schema:  allowedUIDsSchema,
 	},
 	{
 		Name: "idle_timeout", Type: "duration", Default: `"30s"`,
 		Meaning: "How long the activator stays after its last request.",
+		Details: `systemd starts it again for the next request. Sidecars do not depend on it.`,
 		Example: `"5min"`,
+		Since:   "0.1.0",
 		decode:  (*draft).idleTimeout,
+		schema:  durationSchema,
 	},
 	{
 		Name: "ready.pid_file_option", Type: "list of options", Default: "[]",
 		Meaning: "Options of the command that name its pid file; the sidecar is ready when that file is there.",
+		Details: `Each of them that a call has is looked at, in the forms **--option=FILE**, **--option FILE**, **-o
+FILE** and **-oFILE**. The file has to be below **service_dir**, and to name a live process of this sidecar.
+
+A sidecar without a pid file to wait for, because of its definition or because of the call, is ready when its
+process has lived for half a second.`,
 		Example: `["--pid-file", "-x"]`,
+		Since:   "0.1.0",
 		decode:  (*draft).readyPIDFileOption,
+		schema:  pidFileOptionSchema,
 	},
 	{
 		Name: "ready.pid_file", Type: "absolute path", Default: "(none)",
 		Meaning: "Pid file below service_dir, with {netns} and {uuid}, for a command that has no option for it.",
+		Details: `**{netns}** stands for the name of the network namespace, **{uuid}** for the UUID in that name. It
+cannot be used together with **ready.pid_file_option**.`,
 		Example: `"/var/lib/neutron/external/pids/{uuid}.pid.haproxy"`,
+		Since:   "0.1.0",
 		decode:  (*draft).readyPIDFile,
+		schema:  pidFileSchema,
 	},
 	{
 		Name: "ready.timeout", Type: "duration", Default: `"60s"`,
 		Meaning: "How long a sidecar may take to become ready.",
+		Details: `A sidecar that takes longer is stopped, and the call fails. A call whose request has been spooled
+waits as long, too.`,
 		Example: `"2min"`,
+		Since:   "0.1.0",
 		decode:  (*draft).readyTimeout,
+		schema:  durationSchema,
 	},
 }
 

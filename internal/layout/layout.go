@@ -175,7 +175,7 @@ func Container(service, netns string) string { return service + "-" + netns }
 // (UNIT_NAME_MAX in systemd); the service's part is kept short enough that
 // every network namespace of Neutron fits beside it.
 const (
-	maxService = 100
+	MaxService = 100
 	maxUnit    = 255
 )
 
@@ -186,8 +186,8 @@ func CheckService(service string) error {
 	if err := checkName(service); err != nil {
 		return err
 	}
-	if len(service) > maxService {
-		return fmt.Errorf("is longer than %d bytes", maxService)
+	if len(service) > MaxService {
+		return fmt.Errorf("is longer than %d bytes", MaxService)
 	}
 	if service == KillScripts {
 		return errors.New("is the name of the directory of the kill scripts")
