@@ -47,12 +47,24 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-func run(args []string, stdout io.Writer, stderr *os.File) int {
+// options are what the command line says, besides the directories.
+type options struct {
+	dryRun, version bool
+	root            string
+}
+
+func (o *options) flags() *flag.FlagSet {
 	flags := flag.NewFlagSet("tripleo-wrappers-generator", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	dryRun := flags.Bool("dry-run", false, "")
-	root := flags.String("root", "/", "")
-	showVersion := flags.Bool("version", false, "")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "")
+	flags.StringVar(&o.root, "root", "/", "")
+	flags.BoolVar(&o.version, "version", false, "")
+	return flags
+}
+
+func run(args []string, stdout io.Writer, stderr *os.File) int {
+	var o options
+	flags := o.flags()
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -61,10 +73,10 @@ func run(args []string, stdout io.Writer, stderr *os.File) int {
 	case err != nil:
 		fmt.Fprintf(stderr, "tripleo-wrappers-generator: %v; try --help\n", err)
 		return exitUsage
-	case *showVersion:
+	case o.version:
 		fmt.Fprintln(stdout, "tripleo-wrappers-generator", version.Version)
 		return exitOK
-	case *dryRun && flags.NArg() > 0, !*dryRun && flags.NArg() != 3:
+	case o.dryRun && flags.NArg() > 0, !o.dryRun && flags.NArg() != 3:
 		fmt.Fprintln(stderr, "tripleo-wrappers-generator: takes three directories, or --dry-run; try --help")
 		return exitUsage
 	}
@@ -72,9 +84,9 @@ func run(args []string, stdout io.Writer, stderr *os.File) int {
 		return exitOK // sidecars are the system's, a user's manager has none
 	}
 
-	files, set := generator.Render(*root)
+	files, set := generator.Render(o.root)
 	log := stderr
-	if *dryRun {
+	if o.dryRun {
 		err = generator.Print(stdout, files)
 	} else {
 		err = generator.Write(flags.Arg(0), files)

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/mantest"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/scripttest"
 	"golang.org/x/sys/unix"
 )
@@ -213,4 +214,10 @@ func count(t *testing.T, dir string) (files int) {
 		t.Fatal(err)
 	}
 	return files
+}
+
+func TestManualPage(t *testing.T) {
+	mantest.Commands(t, program+".8", mantest.Command{
+		Options: append(mantest.Flags(new(options).flags()), "--help", "-h"),
+	})
 }

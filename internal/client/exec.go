@@ -24,18 +24,32 @@ const (
 	exitNotFound = 127
 )
 
+// execOptions are the options of exec: what the activator has left, where the
+// command is to run, and what is to be kept of the start.
+type execOptions struct {
+	args, env                    string
+	netns, netnsRecord           string
+	definition, definitionRecord string
+}
+
+func (o *execOptions) flags() *flag.FlagSet {
+	flags := flag.NewFlagSet("", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.StringVar(&o.args, "args", "", "")
+	flags.StringVar(&o.env, "env", "", "")
+	flags.StringVar(&o.netns, "netns", "", "")
+	flags.StringVar(&o.netnsRecord, "netns-record", "", "")
+	flags.StringVar(&o.definition, "definition", "", "")
+	flags.StringVar(&o.definitionRecord, "definition-record", "", "")
+	return flags
+}
+
 // Exec becomes a sidecar's command: the words behind its options and, behind
 // those, the arguments in a file. It returns, with the exit status, only if
 // that fails.
 func Exec(args []string, stderr io.Writer) int {
-	flags := flag.NewFlagSet("", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	argsFile := flags.String("args", "", "")
-	envFile := flags.String("env", "", "")
-	namespace := flags.String("netns", "", "")
-	record := flags.String("netns-record", "", "")
-	definition := flags.String("definition", "", "")
-	definitionRecord := flags.String("definition-record", "", "")
+	var o execOptions
+	flags := o.flags()
 	if err := flags.Parse(args); err != nil {
 		complain(stderr, "exec: %v", err)
 		return exitUsage
@@ -44,24 +58,24 @@ func Exec(args []string, stderr io.Writer) int {
 		complain(stderr, "exec: a command is missing")
 		return exitUsage
 	}
-	if err := sameNetns(*namespace, *record); err != nil {
+	if err := sameNetns(o.netns, o.netnsRecord); err != nil {
 		complain(stderr, "exec: the network namespace is gone: %v", err)
 		return exitNoNetns
 	}
-	arguments, err := readList(*argsFile)
+	arguments, err := readList(o.args)
 	if err != nil {
 		complain(stderr, "exec: %v", err)
 		return exitError
 	}
-	environ, err := readList(*envFile)
+	environ, err := readList(o.env)
 	if err != nil {
 		complain(stderr, "exec: %v", err)
 		return exitError
 	}
 	announce(environ, stderr)
-	if *definitionRecord != "" {
+	if o.definitionRecord != "" {
 		// Only the operator's list is the poorer without it.
-		if err := os.WriteFile(*definitionRecord, []byte(*definition), 0o600); err != nil {
+		if err := os.WriteFile(o.definitionRecord, []byte(o.definition), 0o600); err != nil {
 			complain(stderr, "exec: keeping which definition this is: %v", err)
 		}
 	}

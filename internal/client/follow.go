@@ -28,6 +28,19 @@ const (
 	exitTerminated = 128 + int(unix.SIGTERM)
 )
 
+// followOptions say which container docker run makes.
+type followOptions struct {
+	name, cidFile string
+}
+
+func (o *followOptions) flags() *flag.FlagSet {
+	flags := flag.NewFlagSet("", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.StringVar(&o.name, "name", "", "")
+	flags.StringVar(&o.cidFile, "cidfile", "", "")
+	return flags
+}
+
 // Follow runs `docker run`, the words behind its options, in the foreground and
 // stays with the container until that has ended; it returns its exit status.
 //
@@ -36,10 +49,8 @@ const (
 // it the daemon stops the container, and the exit status is a failure, for
 // systemd to start the sidecar again.
 func Follow(args []string, stderr io.Writer) int {
-	flags := flag.NewFlagSet("", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	name := flags.String("name", "", "")
-	cidFile := flags.String("cidfile", "", "")
+	var o followOptions
+	flags := o.flags()
 	if err := flags.Parse(args); err != nil {
 		complain(stderr, "follow: %v", err)
 		return exitUsage
@@ -56,24 +67,24 @@ func Follow(args []string, stderr io.Writer) int {
 
 	// A container left over, in whatever state, does not block its name. What
 	// keeps it from being removed, docker run will say.
-	_, _ = ask("docker", "rm", "--force", "--volumes", *name)
-	if err := os.Remove(*cidFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+	_, _ = ask("docker", "rm", "--force", "--volumes", o.name)
+	if err := os.Remove(o.cidFile); err != nil && !errors.Is(err, os.ErrNotExist) {
 		complain(stderr, "follow: %v", err)
 		return exitError
 	}
 	daemon := daemonState()
 	status := foreground(flags.Args(), stderr)
-	for alive(*cidFile) {
+	for alive(o.cidFile) {
 		select {
 		case <-time.After(followPoll):
 		case <-told:
 			return exitTerminated
 		}
 		// Says nothing while the daemon is away, unlike docker attach.
-		running, err := ask("docker", "container", "inspect", "--format={{.State.Running}}", *name)
+		running, err := ask("docker", "container", "inspect", "--format={{.State.Running}}", o.name)
 		if err == nil && running == "true" {
 			daemon = daemonState()
-			status = foreground([]string{"docker", "attach", "--no-stdin", *name}, stderr)
+			status = foreground([]string{"docker", "attach", "--no-stdin", o.name}, stderr)
 		}
 	}
 	if daemonState() != daemon {

@@ -24,18 +24,24 @@ import (
 // stop and its container to be removed.
 const killTimeout = 2 * time.Minute
 
+func killFlags(serviceDir *string) *flag.FlagSet {
+	flags := flag.NewFlagSet("", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.StringVar(serviceDir, "service-dir", "", "")
+	return flags
+}
+
 // Kill has the host signal a process of a sidecar, as Neutron calls a kill
 // script: SIGNAL PID. It returns the exit status: 0 when it is done, else 1
 // with the reason on stderr.
 func Kill(args []string, stderr io.Writer) int {
-	flags := flag.NewFlagSet("", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	serviceDir := flags.String("service-dir", "", "")
+	var serviceDir string
+	flags := killFlags(&serviceDir)
 	if err := flags.Parse(args); err != nil {
 		complain(stderr, "kill: %v", err)
 		return exitUsage
 	}
-	if *serviceDir == "" {
+	if serviceDir == "" {
 		complain(stderr, "kill: --service-dir is missing")
 		return exitUsage
 	}
@@ -53,7 +59,7 @@ func Kill(args []string, stderr io.Writer) int {
 		complain(stderr, "kill: %q is not a pid", flags.Arg(1))
 		return exitUsage
 	}
-	if err := kill(*serviceDir, pid, signal); err != nil {
+	if err := kill(serviceDir, pid, signal); err != nil {
 		complain(stderr, "kill: %v", err)
 		return exitError
 	}
