@@ -36,7 +36,7 @@ type File struct {
 	Link string // what the link points at, instead of a text
 }
 
-const documentation = "file:///usr/share/doc/tripleo-wrappers/README.md"
+const documentation = "man:tripleo-wrappers(7) file:///usr/share/doc/tripleo-wrappers/README.md"
 
 // Render returns the units of a service. It fails for an engine that no unit
 // can be made for yet.
