@@ -99,6 +99,16 @@ func Children(pid int) ([]int, error) {
 	return children, nil
 }
 
+// SameCgroup says whether two processes are in the same control group.
+func SameCgroup(pid, other int) (bool, error) {
+	cgroups, err := os.ReadFile(file(pid, "cgroup"))
+	if err != nil {
+		return false, err
+	}
+	others, err := os.ReadFile(file(other, "cgroup"))
+	return bytes.Equal(cgroups, others), err
+}
+
 // Unit returns the systemd unit that a process belongs to, or "" for one that
 // belongs to none.
 func Unit(pid int) (string, error) {

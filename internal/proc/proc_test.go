@@ -328,7 +328,8 @@ func TestProcessesThatAreGone(t *testing.T) {
 	_, childrenErr := Children(pid)
 	_, unitErr := Unit(pid)
 	_, containerErr := Container(pid)
-	for what, err := range map[string]error{"Parent": parentErr, "Children": childrenErr, "Unit": unitErr, "Container": containerErr} {
+	_, sameErr := SameCgroup(os.Getpid(), pid)
+	for what, err := range map[string]error{"Parent": parentErr, "Children": childrenErr, "Unit": unitErr, "Container": containerErr, "SameCgroup": sameErr} {
 		if !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: error %v, want %v", what, err, fs.ErrNotExist)
 		}
@@ -342,5 +343,22 @@ func TestUnit(t *testing.T) {
 	}
 	if unit, err := Unit(os.Getpid()); err != nil || unit != ofCgroup(cgroups, outermostUnit) {
 		t.Errorf("unit %q, error %v", unit, err)
+	}
+}
+
+func TestSameCgroup(t *testing.T) {
+	if same, err := SameCgroup(os.Getpid(), os.Getpid()); err != nil || !same {
+		t.Errorf("of one process: %v, error %v", same, err)
+	}
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := os.ReadFile("/proc/1/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if same, err := SameCgroup(os.Getpid(), 1); err != nil || same != (string(own) == string(first)) {
+		t.Errorf("of this process and the first: %v, error %v", same, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
@@ -86,7 +87,7 @@ func (s Service) Command(netns string, main int) int {
 	case options.Podman:
 		// The main process is conmon, which outlives the container's own
 		// process by a moment.
-		processes, err = proc.Children(main)
+		processes, err = contained(main)
 	case options.Docker:
 		// The main process stays with the container, which is not its child.
 		processes, err = s.containerProcesses(netns)
@@ -104,6 +105,19 @@ func (s Service) Command(netns string, main int) int {
 		}
 	}
 	return 0
+}
+
+// contained returns the children of conmon that are of its container. Others,
+// in conmon's own control group, make the container or clear up behind it.
+func contained(conmon int) ([]int, error) {
+	children, err := proc.Children(conmon)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(children, func(child int) bool {
+		same, err := proc.SameCgroup(child, conmon)
+		return err != nil || same
+	}), nil
 }
 
 // containerProcesses returns the processes of a sidecar's container of Docker

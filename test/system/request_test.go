@@ -5,6 +5,7 @@ package system
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -274,5 +275,25 @@ func TestIdle(t *testing.T) {
 		if result := show(t, s.name+".service", "Result"); result != "success" {
 			t.Errorf("the activator ended with result %s", result)
 		}
+	}
+}
+
+// A container whose process has ended is no sidecar that runs, however long it
+// takes to clear up behind it.
+func TestSlowCleanup(t *testing.T) {
+	hooks := t.TempDir()
+	hook := `{"version": "1.0.0", "hook": {"path": "/bin/sleep", "args": ["sleep", "3"]}, "when": {"always": true}, "stages": ["poststop"]}`
+	if err := os.WriteFile(filepath.Join(hooks, "slow.json"), []byte(hook), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := define(t, "podman", "cmd = [\"dnsmasq\", \"-k\", \"--no-such-option\"]\ncontainer_options = [\"--hooks-dir="+hooks+"\"]\n")
+	n := s.netns()
+	r := s.call(n)
+	if r.status != 1 {
+		t.Errorf("exit status %d, want that of dnsmasq\n%s", r.status, r.stderr)
+	}
+	mention(t, r, "bad command line options")
+	if r.took < 3*time.Second {
+		t.Errorf("there was no hook: it took %v", r.took)
 	}
 }
