@@ -46,6 +46,7 @@ type sidecar struct {
 	environ   []string  // NAME=VALUE
 	pidFiles  []string  // below the service's directory, relative to it
 	spooled   time.Time // when it was spooled; zero for one that is asked for now
+	request   string    // the request's id; "" where it has none
 	log       *slog.Logger
 }
 
@@ -113,6 +114,7 @@ func (a *Activator) sidecar(name string, id netns.ID, request *protocol.Start) (
 		}
 	}
 	if validID.MatchString(request.ID) {
+		s.request = request.ID
 		s.environ = append(s.environ, layout.RequestVariable+"="+request.ID)
 	}
 	if s.pidFiles, err = a.pidFiles(arguments, name); err != nil {
@@ -143,8 +145,11 @@ func (a *Activator) pidFiles(arguments []string, netns string) ([]string, error)
 
 func (a *Activator) unit(netns string) string { return layout.SidecarUnit(a.service.Name, netns) }
 
-// errSuperseded says that a spooled request is older than what runs.
-var errSuperseded = errors.New("a later request has been served already")
+// Why a spooled request is not served any more.
+var (
+	errSuperseded = errors.New("a later request has been served already")
+	errServed     = errors.New("it has been served already")
+)
 
 // start has the sidecar run, and returns when it is ready. It says whether it
 // had to be started.
@@ -170,8 +175,8 @@ func (a *Activator) start(ctx context.Context, s *sidecar) (bool, error) {
 	defer cancel()
 	unit := a.unit(s.netns)
 	recorded := a.recorded(s.netns)
-	if !s.spooled.IsZero() && recorded.when.After(s.spooled) {
-		return false, errSuperseded
+	if err := recorded.overtakes(s); err != nil {
+		return false, err
 	}
 	state, err := a.systemd.State(ctx, unit)
 	if err != nil {
@@ -286,6 +291,7 @@ func (a *Activator) failed(ctx context.Context, s *sidecar, began time.Time, cau
 type record struct {
 	arguments []byte
 	namespace []byte
+	request   string    // id of the request; "" for one without
 	when      time.Time // when it was written, right before the start
 	ready     bool      // whether it has been ready since
 }
@@ -293,6 +299,22 @@ type record struct {
 func (r *record) matches(s *sidecar) bool {
 	arguments, err := arglist.Encode(s.arguments)
 	return err == nil && string(r.arguments) == string(arguments) && string(r.namespace) == s.namespace.String()
+}
+
+// overtakes says why a spooled request is not to be served, nil if it is. What
+// has been recorded since it was spooled came later, unless it is this very
+// request: then it was tried before, by an activator that is no more perhaps.
+// If that worked, the sidecar may have been stopped on purpose since.
+func (r *record) overtakes(s *sidecar) error {
+	switch {
+	case s.spooled.IsZero() || !r.when.After(s.spooled):
+		return nil
+	case r.request != s.request || s.request == "" && !r.matches(s):
+		return errSuperseded
+	case r.ready:
+		return errServed
+	}
+	return nil
 }
 
 // recorded returns what the sidecar in a network namespace was started with;
@@ -311,9 +333,28 @@ func (a *Activator) recorded(netns string) record {
 	if r.namespace, err = os.ReadFile(layout.NetnsFile(a.service.Name, netns)); err != nil {
 		return record{}
 	}
+	environ, err := os.ReadFile(layout.EnvFile(a.service.Name, netns))
+	if err != nil {
+		return record{}
+	}
+	r.request = requestOf(environ)
 	_, err = os.Stat(layout.ReadyFile(a.service.Name, netns))
 	r.ready = err == nil
 	return r
+}
+
+// requestOf returns the id of the request that an environment was kept for.
+func requestOf(environ []byte) string {
+	variables, err := arglist.Decode(environ)
+	if err != nil {
+		return ""
+	}
+	for _, variable := range variables {
+		if id, ok := strings.CutPrefix(variable, layout.RequestVariable+"="); ok {
+			return id
+		}
+	}
+	return ""
 }
 
 // record keeps what a sidecar is about to be started with. Its unit is down.

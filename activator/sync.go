@@ -338,7 +338,7 @@ func (a *Activator) serveSpooled(ctx context.Context, entry *spooled) (final boo
 	}
 	s.spooled = time.UnixMicro(entry.Time)
 	_, err = a.start(ctx, s)
-	if errors.Is(err, errSuperseded) {
+	if errors.Is(err, errSuperseded) || errors.Is(err, errServed) {
 		log.Warn("dropped a spooled request: "+err.Error(), journal.Result, journal.Dropped)
 		return true, nil
 	}

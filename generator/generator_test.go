@@ -197,7 +197,7 @@ func unitDir(t *testing.T, from string) string {
 	for _, program := range []string{layout.ActivatorProgram, layout.ClientProgram, layout.ControlProgram} {
 		write(filepath.Join("programs", program), "#!/bin/sh\n", 0o755)
 	}
-	target, err := os.ReadFile(filepath.Join("..", layout.Target))
+	target, err := os.ReadFile(filepath.Join("..", "systemd", layout.Target))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@
 package system
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -190,4 +192,101 @@ func TestOrphan(t *testing.T) {
 		})
 		must(t, "ip", "netns", "add", n.name)
 	})
+}
+
+// A spooled request that fails is tried again, also by the next activator, and
+// is put away with the reason when it fails to the last.
+func TestSpoolRetries(t *testing.T) {
+	s := define(t, "systemd", `
+cmd = '''for a; do case $a in --pid-file=*) d=${a#*=} ;; esac; done; [ -e "${d%/*}/ok" ] || exit 3; exec /usr/sbin/dnsmasq -k'''
+[ready]
+pid_file_option = ["--pid-file"]
+timeout = "1s"
+`)
+	must(t, "systemctl", "stop", "tripleo-wrappers.target")
+	eventually(t, "the socket is away", func() bool { return show(t, s.name+".socket", "ActiveState") == "inactive" })
+	ours, role, never := s.netns(), s.netns(), s.netns()
+	var calls sync.WaitGroup
+	for _, n := range []*netns{ours, never} {
+		calls.Go(func() {
+			if r := s.call(n, n.arguments()...); r.status == 0 {
+				t.Errorf("%s: exit status 0 without a pid file", n.name)
+			}
+		})
+	}
+	calls.Wait()
+	spool, err := os.OpenFile(s.state("processes"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(spool, role.name, strings.Join(role.arguments(), " "))
+	if err := spool.Close(); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "systemctl", "start", "tripleo-wrappers.target")
+	tries := func(n *netns) int {
+		log := must(t, "journalctl", "--quiet", "--output=cat", "SERVICE="+s.name, "NETNS="+n.name)
+		return strings.Count(log, "did not start in network namespace")
+	}
+	eventually(t, "each was tried once", func() bool { return tries(ours) > 0 && tries(role) > 0 && tries(never) > 0 })
+	must(t, "systemctl", "kill", "--signal=KILL", s.name+".service")
+	for _, n := range []*netns{ours, role} {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(n.pidFile), "ok"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range []*netns{ours, role} {
+		eventually(t, n.name+" runs", func() bool { return show(t, s.unit(n.name), "ActiveState") == "active" && !notThere(n.pidFile) })
+	}
+	var failed string
+	for deadline := time.Now().Add(90 * time.Second); failed == "" && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		content, _ := os.ReadFile(s.state("processes.failed"))
+		failed = string(content)
+	}
+	if strings.Count(failed, "\n") != 2 || !strings.Contains(failed, "did not start") || !strings.Contains(failed, `"netns":"`+never.name+`"`) {
+		t.Errorf("processes.failed: %q", failed)
+	}
+	if n := tries(never); n < 6 {
+		t.Errorf("%d tries, want 6 at least", n)
+	}
+	mention(t, control(t, 3, "status", s.name, never.name), "gave up a spooled request", s.state("processes.failed"))
+	if !notThere(s.state("processes.taken-0")) {
+		t.Error("the spool is still there")
+	}
+
+	// One that was served and whose sidecar was then killed on purpose stays
+	// dead, though an activator finds the spool again.
+	content, err := os.ReadFile(ours.pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	fmt.Sscan(string(content), &pid)
+	id := requestID(t, s, ours)
+	if r := s.kill("9", pid); r.status != 0 {
+		t.Fatal(r.stderr)
+	}
+	line, err := json.Marshal(map[string]any{"time": 1, "netns": ours.name, "id": id, "arguments": ours.arguments()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.state("processes"), append(line, '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the request is dropped", func() bool {
+		return strings.Contains(must(t, "journalctl", "--quiet", "--output=cat", "REQUEST_ID="+id), "it has been served already")
+	})
+	s.gone(ours, pid)
+}
+
+// requestID returns the id of the request that a sidecar was started for.
+func requestID(t testing.TB, s *service, n *netns) string {
+	t.Helper()
+	for _, variable := range strings.Split(must(t, "cat", "/run/tripleo-wrappers/"+s.name+"/"+n.name+".env"), "\x00") {
+		if id, ok := strings.CutPrefix(variable, "TRIPLEO_WRAPPERS_REQUEST="); ok {
+			return id
+		}
+	}
+	t.Fatalf("no request is on record for %s", n.name)
+	return ""
 }
