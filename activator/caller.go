@@ -49,8 +49,12 @@ func caller(conn *net.UnixConn) (*unix.Ucred, error) {
 // authorize refuses callers that are not among the allowed_uids.
 func (a *Activator) authorize(conn *net.UnixConn) error {
 	peer, err := caller(conn)
-	if err != nil || slices.Contains(a.service.AllowedUIDs, peer.Uid) {
+	if err != nil {
 		return err
+	}
+	a.log.Debug(fmt.Sprintf("connection of process %d of uid %d", peer.Pid, peer.Uid))
+	if slices.Contains(a.service.AllowedUIDs, peer.Uid) {
+		return nil
 	}
 	a.log.Warn(fmt.Sprintf("refused a call of uid %d (pid %d): not one of allowed_uids", peer.Uid, peer.Pid), journal.Result, journal.Refused)
 	return failure(protocol.ErrorNotAllowed, protocol.Failure{

@@ -39,6 +39,7 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 		}
 		settled = time.UnixMicro(since).Add(settleTime)
 	}
+	said := ""
 	for look := firstLook; ; look = min(2*look, lastLook) {
 		alive := a.processAlive(s, main)
 		if !alive {
@@ -56,6 +57,10 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 			}
 		}
 		waitingFor := a.notReady(s)
+		if waitingFor != said {
+			s.log.Debug("not ready yet: " + waitingFor)
+			said = waitingFor
+		}
 		if alive && waitingFor == "" && time.Now().After(settled) {
 			return nil
 		}

@@ -240,7 +240,7 @@ func (c *control) printLog(lines []logLine) {
 // adviseService says what is wrong with a service, and what to do; nothing
 // where all is well.
 func adviseService(s *inventory.Service) []string {
-	var advice []string
+	advice := []string{}
 	add := func(format string, args ...any) { advice = append(advice, fmt.Sprintf(format, args...)) }
 	if len(s.Problems) > 0 {
 		add("%s\n  mend it (tripleo-wrapperctl check %s shows all of its problems), then: tripleo-wrapperctl reload",
@@ -409,7 +409,7 @@ func requestID(lines []logLine) string {
 // adviseSidecar says what is wrong with a sidecar, and what to do; nothing
 // where all is well.
 func adviseSidecar(d *sidecarDetails, service *conf.Service) []string {
-	var advice []string
+	advice := []string{}
 	add := func(format string, args ...any) { advice = append(advice, fmt.Sprintf(format, args...)) }
 	restart := fmt.Sprintf("tripleo-wrapperctl restart %s %s", d.Service, d.Netns)
 	switch {

@@ -75,9 +75,7 @@ func sources(s *conf.Service) []Finding {
 		check("config_bind_mount", *s.ConfigBindMount)
 	}
 	for _, mount := range s.BindMounts {
-		if path.IsAbs(mount.Source) { // else a volume, which the engine makes
-			check("bind_mounts", mount)
-		}
+		check("bind_mounts", mount)
 	}
 	return findings
 }

@@ -71,7 +71,7 @@ func TestSources(t *testing.T) {
 	dir := t.TempDir()
 	s := &conf.Service{
 		ConfigBindMount: &conf.BindMount{Source: filepath.Join(dir, "none")},
-		BindMounts:      []conf.BindMount{{Source: dir}, {Source: "volume"}, {Source: filepath.Join(dir, "neither")}},
+		BindMounts:      []conf.BindMount{{Source: dir}, {Source: filepath.Join(dir, "neither")}},
 	}
 	expect(t, sources(s), "!config_bind_mount: "+dir+"/none: no such file", "!bind_mounts: "+dir+"/neither: no such file")
 }

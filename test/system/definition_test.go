@@ -219,3 +219,17 @@ func TestReboot(t *testing.T) {
 		t.Skip("needs a reboot: test/system/run")
 	}
 }
+
+// debug = true tells each step; without it, only what matters is told.
+func TestDebug(t *testing.T) {
+	for _, debug := range []bool{false, true} {
+		s := define(t, "systemd", fmt.Sprintf("debug = %v\n", debug)+dnsmasq)
+		s.start(s.netns())
+		log := must(t, "journalctl", "--quiet", "--output=cat", "SERVICE="+s.name)
+		for _, text := range []string{"connection of process", "not ready yet: "} {
+			if strings.Contains(log, text) != debug {
+				t.Errorf("debug = %v: %q in the journal:\n%s", debug, text, log)
+			}
+		}
+	}
+}
