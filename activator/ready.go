@@ -33,7 +33,7 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 	}
 	settled := time.Now()
 	if len(s.pidFiles) == 0 {
-		since, err := a.systemd.MainStarted(ctx, state.Unit)
+		since, err := a.systemd.ActiveSince(ctx, state.Unit)
 		if err != nil {
 			return err
 		}

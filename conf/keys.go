@@ -92,7 +92,8 @@ Docker joins no network namespace by its name, so **ip netns exec** of the image
 Sidecars outlive a restart of Docker's daemon where that has **"live-restore": true**; otherwise they are started again
 with it, as **restart** says. Limits are set by **container_options**, not by **systemctl edit**.
 
-With **systemd**, a sidecar is a program of the host itself, run in the caller's network namespace.`,
+With **systemd**, a sidecar is a program of the host itself, run in the caller's network namespace, and in the root
+file system of **image_name** if there is one.`,
 		Example: `"systemd"`,
 		Since:   "0.1.0",
 		decode:  (*draft).containerCLI,
@@ -103,7 +104,10 @@ With **systemd**, a sidecar is a program of the host itself, run in the caller's
 		Details: `An image that is not there is pulled at the first start, within the time that **ready.timeout**
 gives it. Pull it beforehand.
 
-An image together with **container_cli = "systemd"** is not supported yet: such a definition is reported as broken.`,
+With **container_cli = "systemd"** the command runs in the image's root file system, without a container. The image is
+one of Podman's, whose storage has to be on overlay, or a directory. What the sidecar writes in it is kept in memory,
+and goes with the sidecar. The next start is in the image that has the name by then; a sidecar that runs keeps its own.
+**ENV** and **WORKDIR** of the image are kept; **ENTRYPOINT**, **CMD** and **USER** are not used.`,
 		Example: `"quay.io/tripleomastercentos9/openstack-neutron-dhcp-agent:current-tripleo"`,
 		Since:   "0.1.0",
 		decode:  (*draft).imageName,
@@ -114,7 +118,8 @@ An image together with **container_cli = "systemd"** is not supported yet: such 
 		Meaning: "Bind mount of the configuration.",
 		Details: `Both paths are absolute. OPTS are mount options with commas between them, as in **ro,z**. Podman and
 Docker are given the mount as it is (**--volume**). With **container_cli = "systemd"** it becomes **BindPaths=** of the
-sidecar's unit, or **BindReadOnlyPaths=** if **ro** is among the options; no other option has an effect.`,
+sidecar's unit, or **BindReadOnlyPaths=** if **ro** is among the options; no other option has an effect. Where there is
+an image, it is bound in the image's root file system.`,
 		Example: `"/var/lib/config-data/puppet-generated/neutron/etc/neutron:/etc/neutron:ro"`,
 		Since:   "0.1.0",
 		decode:  (*draft).configBindMount,

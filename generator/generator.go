@@ -19,30 +19,23 @@ import (
 )
 
 // Render returns the units of all definitions below root, and the definitions
-// themselves, those that no unit can be made of among the broken ones. What is
-// good is rendered whatever else is bad; what is bad has units that say so.
-func Render(root string) ([]units.File, conf.Set) { return RenderSet(root, conf.Load(root)) }
+// themselves. What is good is rendered whatever else is bad; what is bad has
+// units that say so.
+func Render(root string) ([]units.File, conf.Set) {
+	set := conf.Load(root)
+	return RenderSet(set), set
+}
 
-// RenderSet does so for definitions that have been read below root.
-func RenderSet(root string, loaded conf.Set) ([]units.File, conf.Set) {
-	set := conf.Set{Broken: loaded.Broken}
+// RenderSet does so for definitions that have been read.
+func RenderSet(set conf.Set) []units.File {
 	var files []units.File
-	for _, service := range loaded.Services {
-		rendered, err := units.Render(&service)
-		if err != nil {
-			set.Broken = append(set.Broken, conf.Broken{
-				Name: service.Name, Source: service.Source,
-				Problems: []conf.Problem{{File: filepath.Join(root, service.Source), Message: err.Error()}},
-			})
-			continue
-		}
-		set.Services = append(set.Services, service)
-		files = append(files, rendered...)
+	for i := range set.Services {
+		files = append(files, units.Render(&set.Services[i])...)
 	}
 	for i := range set.Broken {
 		files = append(files, units.RenderBroken(&set.Broken[i])...)
 	}
-	return files, set
+	return files
 }
 
 // Write writes units below a directory, each at once or not at all, and goes

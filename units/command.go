@@ -13,11 +13,7 @@ import (
 // started with, less the arguments of its caller, which stand behind it. It is
 // read from the unit's text, so that it is the very one.
 func Command(s *conf.Service, netns string) ([]string, error) {
-	text, err := sidecarUnit(s)
-	if err != nil {
-		return nil, err
-	}
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(sidecarUnit(s)) {
 		line, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "ExecStart=")
 		if !ok {
 			continue

@@ -1,7 +1,7 @@
 package units
 
 import (
-	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
@@ -13,7 +13,7 @@ import (
 const instance = "%i"
 
 // sidecarUnit renders the template unit of a service's sidecars.
-func sidecarUnit(s *conf.Service) (string, error) {
+func sidecarUnit(s *conf.Service) string {
 	var engine string
 	switch s.Engine {
 	case conf.Podman:
@@ -21,12 +21,9 @@ func sidecarUnit(s *conf.Service) (string, error) {
 	case conf.Docker:
 		engine = docker(s)
 	case conf.Systemd:
-		if s.Image != "" {
-			return "", fmt.Errorf("image_name together with container_cli = %q is not supported yet; leave it out to run the host's own programs", s.Engine)
-		}
 		engine = host(s)
 	}
-	return sidecarSection(s) + "\n[Service]\n" + engine + supervision(s), nil
+	return sidecarSection(s) + "\n[Service]\n" + engine + supervision(s)
 }
 
 func sidecarSection(s *conf.Service) string {
@@ -84,8 +81,11 @@ func execStart(s *conf.Service, command []string) string {
 		"--netns-record=" + layout.NetnsFile(s.Name, instance),
 		"--definition=" + Digest(s),
 		"--definition-record=" + layout.DefinitionFile(s.Name, instance),
-		"--",
 	}
+	if inImage(s) {
+		words = append(words, imageOptions(s)...)
+	}
+	words = append(words, "--")
 	return setting("ExecStart", strings.Join(append(words, command...), " "))
 }
 
@@ -194,18 +194,28 @@ func docker(s *conf.Service) string {
 		logFile(s)
 }
 
+// inImage says whether systemd itself runs a sidecar in an image.
+func inImage(s *conf.Service) bool { return s.Engine == conf.Systemd && s.Image != "" }
+
 // host runs a sidecar as a process of the host itself, in the network
-// namespace.
+// namespace, and in an image if there is one.
 func host(s *conf.Service) string {
+	if inImage(s) {
+		// The client says when it has the image and becomes the command.
+		return setting("Type", "notify") +
+			setting("NetworkNamespacePath", netnsPath) +
+			setting("PrivateMounts", "yes") +
+			setting("Environment", "HOME=/root") +
+			execStart(s, commandWords(s)) +
+			logFile(s)
+	}
 	lines := setting("Type", "exec") +
 		setting("NetworkNamespacePath", netnsPath) +
 		execStart(s, commandWords(s))
 	for _, mount := range mounts(s) {
 		name := "BindPaths"
-		for option := range strings.SplitSeq(mount.Options, ",") {
-			if option == "ro" {
-				name = "BindReadOnlyPaths"
-			}
+		if readOnly(mount) {
+			name = "BindReadOnlyPaths"
 		}
 		lines += setting(name, quoteSetting(mount.Source)+":"+quoteSetting(mount.Destination))
 	}
@@ -213,6 +223,29 @@ func host(s *conf.Service) string {
 		lines += setting("CapabilityBoundingSet", unprivileged)
 	}
 	return lines + logFile(s)
+}
+
+// imageOptions tell the client of the image whose root file system it is to
+// enter, with what in it. It does so in the unit's mount namespace, so that
+// systemd's own settings (RootDirectory=, BindPaths=) are of no use here: what
+// they name has to be there before the unit has a namespace.
+func imageOptions(s *conf.Service) []string {
+	words := []string{"--image=" + s.Image, "--service=" + s.Name, "--bind=" + s.Dir + ":" + s.Dir}
+	for _, mount := range mounts(s) {
+		bind := "--bind=" + mount.Source + ":" + mount.Destination
+		if readOnly(mount) {
+			bind += ":ro"
+		}
+		words = append(words, bind)
+	}
+	if !s.Privileged {
+		words = append(words, "--unprivileged")
+	}
+	return append(quoteAll(words), "--instance="+instance)
+}
+
+func readOnly(mount conf.BindMount) bool {
+	return slices.Contains(strings.Split(mount.Options, ","), "ro")
 }
 
 // logFile has systemd write a sidecar's output to a file if that is asked for.

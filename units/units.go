@@ -38,20 +38,15 @@ type File struct {
 
 const documentation = "man:tripleo-wrappers(7) file:///usr/share/doc/tripleo-wrappers/README.md"
 
-// Render returns the units of a service. It fails for an engine that no unit
-// can be made for yet.
-func Render(s *conf.Service) ([]File, error) {
-	sidecar, err := sidecarUnit(s)
-	if err != nil {
-		return nil, err
-	}
+// Render returns the units of a service.
+func Render(s *conf.Service) []File {
 	files := []File{
 		{Name: layout.PathUnit(s.Name), Text: pathUnit(s)},
 		{Name: layout.ServiceUnit(s.Name), Text: activatorUnit(s)},
 		{Name: layout.SocketUnit(s.Name), Text: socketUnit(s)},
-		{Name: layout.TemplateUnit(s.Name), Text: sidecar},
+		{Name: layout.TemplateUnit(s.Name), Text: sidecarUnit(s)},
 	}
-	return append(files, held(s.Name, layout.SocketUnit(s.Name), layout.PathUnit(s.Name))...), nil
+	return append(files, held(s.Name, layout.SocketUnit(s.Name), layout.PathUnit(s.Name))...)
 }
 
 // Digest tells apart definitions by which sidecars run differently: it is the

@@ -23,8 +23,10 @@ It is called by scripts and units that tripleo-wrappers writes, rarely by hand:
       Signal a process of a sidecar. The scripts in <DIR>/kill_scripts do this;
       Neutron calls them as its kill_scripts_path says.
 
-  tripleo-wrapper exec --args=FILE [--env=FILE] [--netns=FILE [--netns-record=FILE]] -- COMMAND...
-      Become COMMAND with the arguments in FILE. The units of sidecars do this.
+  tripleo-wrapper exec --args=FILE [--env=FILE] [--netns=FILE [--netns-record=FILE]]
+          [--image=NAME --service=NAME --instance=NETNS [--bind=SRC:DST[:ro]]... [--unprivileged]] -- COMMAND...
+      Become COMMAND with the arguments in FILE, in the root file system of an
+      image. The units of sidecars do this.
 
   tripleo-wrapper follow --name=NAME --cidfile=FILE -- docker run ARGUMENT...
       Run a container of Docker and stay with it when the daemon restarts. The

@@ -21,7 +21,7 @@ systemctl cat SERVICE.socket SERVICE.path SERVICE.service SERVICE@.service`,
 			if err != nil {
 				return err
 			}
-			files, _ := generator.RenderSet(c.root, conf.Set{Services: services})
+			files := generator.RenderSet(conf.Set{Services: services})
 			if c.json {
 				texts := map[string]string{}
 				for _, file := range files {

@@ -119,7 +119,7 @@ func (c *control) definitions(files []string) (conf.Set, error) {
 		if inPlace {
 			continue
 		}
-		_, alone := generator.RenderSet("/", conf.LoadFile(file))
+		alone := conf.LoadFile(file)
 		if len(alone.Services)+len(alone.Broken) == 0 {
 			return set, fmt.Errorf("%s is empty, or a link to /dev/null: it is no definition and masks one", file)
 		}

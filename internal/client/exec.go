@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -9,12 +10,14 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/arglist"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/rootfs"
 )
 
 // Exit statuses of the shim.
@@ -30,6 +33,9 @@ type execOptions struct {
 	args, env                    string
 	netns, netnsRecord           string
 	definition, definitionRecord string
+	image, service, instance     string
+	binds                        []rootfs.Bind
+	unprivileged                 bool
 }
 
 func (o *execOptions) flags() *flag.FlagSet {
@@ -41,6 +47,15 @@ func (o *execOptions) flags() *flag.FlagSet {
 	flags.StringVar(&o.netnsRecord, "netns-record", "", "")
 	flags.StringVar(&o.definition, "definition", "", "")
 	flags.StringVar(&o.definitionRecord, "definition-record", "", "")
+	flags.StringVar(&o.image, "image", "", "")
+	flags.StringVar(&o.service, "service", "", "")
+	flags.StringVar(&o.instance, "instance", "", "")
+	flags.Func("bind", "", func(text string) error {
+		bind, err := parseBind(text)
+		o.binds = append(o.binds, bind)
+		return err
+	})
+	flags.BoolVar(&o.unprivileged, "unprivileged", false, "")
 	return flags
 }
 
@@ -79,6 +94,24 @@ func Exec(args []string, stderr io.Writer) int {
 			complain(stderr, "exec: keeping which definition this is: %v", err)
 		}
 	}
+	// To tell systemd when all is done that takes time; its socket is the host's.
+	ready := func() error { return nil }
+	if o.image != "" {
+		if ready, err = notifier(); err != nil {
+			complain(stderr, "exec: %v", err)
+			return exitError
+		}
+		if err := enterImage(&o); err != nil {
+			complain(stderr, "exec: %v", err)
+			return exitError
+		}
+	}
+	if o.unprivileged {
+		if err := dropCapabilities(); err != nil {
+			complain(stderr, "exec: giving up capabilities: %v", err)
+			return exitError
+		}
+	}
 	command := append(flags.Args(), arguments...)
 	program, err := exec.LookPath(command[0])
 	if err != nil {
@@ -88,12 +121,92 @@ func Exec(args []string, stderr io.Writer) int {
 		}
 		return exitNotFound
 	}
+	if err := ready(); err != nil {
+		complain(stderr, "exec: telling systemd: %v", err)
+		return exitError
+	}
 	err = unix.Exec(program, command, overlay(os.Environ(), environ))
 	complain(stderr, "exec: %s: %v", program, err)
 	if errors.Is(err, os.ErrNotExist) {
 		return exitNotFound
 	}
 	return exitNoExec
+}
+
+// notifier returns a function that tells systemd that the service has started
+// (sd_notify(3)), where systemd wants to be told. Nobody else will.
+func notifier() (func() error, error) {
+	const variable = "NOTIFY_SOCKET"
+	socket := os.Getenv(variable)
+	if socket == "" {
+		return func() error { return nil }, nil
+	}
+	if err := os.Unsetenv(variable); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := connect(fd, &unix.SockaddrUnix{Name: socket}); err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", socket, err)
+	}
+	return func() error { return unix.Send(fd, []byte("READY=1"), 0) }, nil
+}
+
+// imageTimeout bounds looking for an image, which may have to be pulled.
+const imageTimeout = 10 * time.Minute
+
+// enterImage changes the root file system, the environment and the working
+// directory to those of an image.
+func enterImage(o *execOptions) error {
+	ctx, cancel := context.WithTimeout(context.Background(), imageTimeout)
+	defer cancel()
+	image, err := rootfs.Enter(ctx, o.service, o.instance, o.image, o.binds)
+	if err != nil {
+		return err
+	}
+	for _, variable := range image.Env {
+		name, value, _ := strings.Cut(variable, "=")
+		if err := os.Setenv(name, value); err != nil {
+			return fmt.Errorf("taking over %q from the image: %w", variable, err)
+		}
+	}
+	return os.Chdir(image.WorkingDir)
+}
+
+// parseBind reads SRC:DST or SRC:DST:ro.
+func parseBind(text string) (rootfs.Bind, error) {
+	parts := strings.Split(text, ":")
+	readOnly := len(parts) == 3 && parts[2] == "ro"
+	if len(parts) != 2 && !readOnly {
+		return rootfs.Bind{}, errors.New("has to be SRC:DST or SRC:DST:ro")
+	}
+	return rootfs.Bind{Source: parts[0], Destination: parts[1], ReadOnly: readOnly}, nil
+}
+
+// unprivileged are the capabilities of a container that is not privileged:
+// Podman's default ones (containers.conf(5)).
+const unprivileged = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID |
+	1<<unix.CAP_KILL | 1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_SETFCAP | 1<<unix.CAP_SETGID |
+	1<<unix.CAP_SETPCAP | 1<<unix.CAP_SETUID | 1<<unix.CAP_SYS_CHROOT
+
+// dropCapabilities takes all other capabilities from what this thread becomes.
+// systemd cannot: they are needed to change the root file system.
+func dropCapabilities() error {
+	for capability := range 64 {
+		if unprivileged&(1<<capability) != 0 {
+			continue
+		}
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0)
+		if err == unix.EINVAL {
+			return nil // the kernel has no more
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // overlay returns an environment with other variables in it. Of two of the same

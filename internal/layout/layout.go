@@ -124,12 +124,28 @@ func CIDFile(service, netns string) string {
 	return path.Join(ServiceRuntimeDir(service), netns+".cid")
 }
 
+// ImageFile returns the file that says which image the sidecar of a network
+// namespace runs in that systemd itself runs.
+func ImageFile(service, netns string) string {
+	return path.Join(ServiceRuntimeDir(service), netns+".image")
+}
+
+// KnownImage returns the file that says what the image of a service was last.
+func KnownImage(service string) string { return path.Join(ServiceRuntimeDir(service), "image.json") }
+
+// ImageLock returns the lock of the service's image: that of whoever looks for
+// it, or makes use of it.
+func ImageLock(service string) string { return path.Join(ServiceRuntimeDir(service), "image.lock") }
+
+// ImageVolume returns the name of the volume that holds an image of a service.
+func ImageVolume(service, id string) string { return service + "-" + id }
+
 // Records returns the files that are kept of the sidecar in a network
 // namespace.
 func Records(service, netns string) []string {
 	return []string{
 		ReadyFile(service, netns), DefinitionFile(service, netns), NetnsFile(service, netns), EnvFile(service, netns),
-		CIDFile(service, netns), ArgsFile(service, netns),
+		CIDFile(service, netns), ImageFile(service, netns), ArgsFile(service, netns),
 	}
 }
 

@@ -104,22 +104,35 @@ func (m *Manager) list(ctx context.Context, ask func(*dbus.Conn) ([]dbus.UnitSta
 
 // MainPID returns the main process of a service, 0 if it has none.
 func (m *Manager) MainPID(ctx context.Context, unit string) (int, error) {
-	pid, err := property[uint32](ctx, m, unit, "MainPID")
+	pid, err := property[uint32](ctx, m, ofService, unit, "MainPID")
 	return int(pid), err
 }
 
 // Restarts returns how often a service has been brought back by Restart=.
 func (m *Manager) Restarts(ctx context.Context, unit string) (int, error) {
-	n, err := property[uint32](ctx, m, unit, "NRestarts")
+	n, err := property[uint32](ctx, m, ofService, unit, "NRestarts")
 	return int(n), err
 }
 
 // MainStarted returns when the main process of a service was started, in
 // microseconds since 1970 (UTC); 0 if it has none.
 func (m *Manager) MainStarted(ctx context.Context, unit string) (int64, error) {
-	usec, err := property[uint64](ctx, m, unit, "ExecMainStartTimestamp")
+	usec, err := property[uint64](ctx, m, ofService, unit, "ExecMainStartTimestamp")
 	return int64(usec), err
 }
+
+// ActiveSince returns when a unit came up last, in microseconds since 1970
+// (UTC); 0 if it never did.
+func (m *Manager) ActiveSince(ctx context.Context, unit string) (int64, error) {
+	usec, err := property[uint64](ctx, m, ofUnit, unit, "ActiveEnterTimestamp")
+	return int64(usec), err
+}
+
+// The interfaces that properties are of.
+var (
+	ofUnit    = (*dbus.Conn).GetUnitPropertyContext
+	ofService = (*dbus.Conn).GetServicePropertyContext
+)
 
 // NeedsReload says whether the file that a unit was made from has changed since
 // systemd read its units (NeedDaemonReload in org.freedesktop.systemd1(5)).
@@ -157,11 +170,13 @@ func (m *Manager) Restart(ctx context.Context, unit string) (State, error) {
 	return state, nil
 }
 
-func property[T any](ctx context.Context, m *Manager, unit, name string) (T, error) {
+func property[T any](ctx context.Context, m *Manager,
+	get func(*dbus.Conn, context.Context, string, string) (*dbus.Property, error), unit, name string,
+) (T, error) {
 	var value T
 	var answer *dbus.Property
 	err := m.do(ctx, func(conn *dbus.Conn) (err error) {
-		answer, err = conn.GetServicePropertyContext(ctx, unit, name)
+		answer, err = get(conn, ctx, unit, name)
 		return err
 	})
 	if err == nil {

@@ -37,7 +37,7 @@ func randomWords(r *rand.Rand) []string {
 // through TOML, the unit file, systemd, the wrapper script, the socket and the
 // engine, to /proc/PID/cmdline.
 func TestQuoting(t *testing.T) {
-	rounds := map[string]int{"systemd": 15, "podman": 5, "docker": 5}
+	rounds := map[string]int{"systemd": 15, "podman": 5, "docker": 3, "image": 4}
 	forEngines(t, func(t *testing.T, engine string) {
 		const seed = 20200511
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -52,7 +52,7 @@ func TestQuoting(t *testing.T) {
 			must(t, "systemctl", "daemon-reload")
 			for range 2 {
 				arguments := randomWords(r)
-				if round%2 == 0 && engine == "systemd" {
+				if round%2 == 0 && (engine == "systemd" || engine == "image") {
 					arguments = append(arguments, "not UTF-8: \xff\xc3(")
 				}
 				if res := s.call(n, arguments...); res.status != 0 {

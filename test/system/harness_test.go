@@ -100,6 +100,7 @@ type service struct {
 var engines = map[string]string{
 	"systemd": `container_cli = "systemd"`,
 	"podman":  "container_cli = \"podman\"\nimage_name = \"localhost/agent\"",
+	"image":   "container_cli = \"systemd\"\nimage_name = \"localhost/agent\"",
 	// A throwaway host has not all capabilities, which a privileged container
 	// of Docker would ask for.
 	"docker": `
