@@ -17,6 +17,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/rootfs"
 )
 
 // A Finding is something that is in the way.
@@ -40,26 +41,42 @@ func Check(ctx context.Context, s *conf.Service) []Finding {
 }
 
 func engine(ctx context.Context, s *conf.Service) []Finding {
+	tool := s.Engine
 	if s.Engine == conf.Systemd {
-		if s.Image == "" && len(s.Command.Argv) > 0 && path.IsAbs(s.Command.Argv[0]) {
-			if _, err := os.Stat(s.Command.Argv[0]); err != nil {
-				return []Finding{{"cmd", true, fmt.Sprintf("%v; install the program", reason(err))}}
-			}
+		dir, ok := strings.CutPrefix(s.Image, rootfs.Directory)
+		switch {
+		case ok:
+			return missing("image_name", dir, "the root file system has to be there")
+		case s.Image == "" && len(s.Command.Argv) > 0 && path.IsAbs(s.Command.Argv[0]):
+			return missing("cmd", s.Command.Argv[0], "install the program")
+		case s.Image == "":
+			return nil
 		}
-		return nil
+		tool = conf.Podman
 	}
-	if _, err := exec.LookPath(string(s.Engine)); err != nil {
-		return []Finding{{"container_cli", true, fmt.Sprintf("%s is not on this host; install it, or use container_cli = %q", s.Engine, conf.Systemd)}}
+	if _, err := exec.LookPath(string(tool)); err != nil {
+		return []Finding{{"container_cli", true, fmt.Sprintf("%s is not on this host; install it, or run the host's own programs: "+
+			"container_cli = %q without an image_name", tool, conf.Systemd)}}
 	}
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	switch _, err := inventory.ImageID(ctx, s); {
+	asked := *s
+	asked.Engine = tool
+	switch _, err := inventory.ImageID(ctx, &asked); {
 	case errors.Is(err, inventory.ErrNoImage):
 		return []Finding{{"image_name", false, fmt.Sprintf("%s is not on this host, so the first start has to fetch it; get it now with: %s pull %s",
-			s.Image, s.Engine, s.Image)}}
+			s.Image, tool, s.Image)}}
 	case err != nil:
 		return []Finding{{"container_cli", true, err.Error()}}
+	}
+	return nil
+}
+
+// missing finds that a file is not there.
+func missing(key, file, remedy string) []Finding {
+	if _, err := os.Stat(file); err != nil {
+		return []Finding{{key, true, fmt.Sprintf("%v; %s", reason(err), remedy)}}
 	}
 	return nil
 }

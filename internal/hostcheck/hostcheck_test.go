@@ -80,6 +80,8 @@ func TestEngine(t *testing.T) {
 	ctx := context.Background()
 	t.Setenv("PATH", t.TempDir())
 	expect(t, engine(ctx, &conf.Service{Engine: conf.Podman}), "!container_cli: podman is not on this host")
+	expect(t, engine(ctx, &conf.Service{Engine: conf.Systemd, Image: "localhost/a"}), "!container_cli: podman is not on this host")
+	expect(t, engine(ctx, &conf.Service{Engine: conf.Systemd, Image: "dir:/no/such/root"}), "!image_name: /no/such/root: no such file")
 	host := conf.Service{Engine: conf.Systemd, Command: conf.Command{Argv: []string{"/no/such/program", "-k"}}}
 	expect(t, engine(ctx, &host), "!cmd: /no/such/program: no such file")
 	host.Command.Argv[0] = "/bin/sh"

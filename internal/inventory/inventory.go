@@ -16,6 +16,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/processes"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/rootfs"
 	"github.com/tripleo-wrappers/tripleo-wrappers/units"
 )
 
@@ -73,15 +74,18 @@ func (h *Host) Sidecars(ctx context.Context, services []conf.Service) ([]Sidecar
 			errs = append(errs, fmt.Errorf("looking for sidecars of %s: %w", service.Name, err))
 			continue
 		}
-		if service.Engine != conf.Systemd && os.Geteuid() == 0 {
-			key := string(service.Engine) + strings.Join(service.DockerSockets, " ")
-			if engines[key] == nil {
-				engines[key] = askEngine(ctx, service)
+		if os.Geteuid() == 0 {
+			asked := engineOf(service)
+			key := string(asked.Engine) + strings.Join(asked.DockerSockets, " ")
+			if asked.Engine != conf.Systemd && engines[key] == nil {
+				engines[key] = askEngine(ctx, asked)
 				if err := engines[key].err; err != nil {
 					errs = append(errs, fmt.Errorf("looking for containers: %w", err))
 				}
 			}
-			sidecars = h.compare(ctx, service, sidecars, engines[key])
+			if engine := engines[key]; engine != nil {
+				sidecars = h.compare(ctx, service, sidecars, engine)
+			}
 		}
 		all = append(all, sidecars...)
 	}
@@ -168,6 +172,17 @@ func state(s *protocol.Sidecar) State {
 	return Stopped
 }
 
+// engineOf returns the service as the engine sees it that knows its image: where
+// systemd runs its sidecars in an image, that is Podman.
+func engineOf(service *conf.Service) *conf.Service {
+	if service.Engine != conf.Systemd || service.Image == "" || strings.HasPrefix(service.Image, rootfs.Directory) {
+		return service
+	}
+	other := *service
+	other.Engine = conf.Podman
+	return &other
+}
+
 // engineState is what a container engine says.
 type engineState struct {
 	containers map[string]string // ids of images by names of containers
@@ -187,7 +202,7 @@ func (e *engineState) image(ctx context.Context, service *conf.Service) string {
 	id, asked := e.images[service.Image]
 	if !asked {
 		// Nothing is outdated by an image that is not there.
-		id, _ = ImageID(ctx, service)
+		id, _ = ImageID(ctx, engineOf(service))
 		e.images[service.Image] = id
 	}
 	return id
@@ -196,6 +211,15 @@ func (e *engineState) image(ctx context.Context, service *conf.Service) string {
 // compare marks sidecars whose image has changed, and adds containers that have
 // a sidecar's name and are none.
 func (h *Host) compare(ctx context.Context, service *conf.Service, list []Sidecar, engine *engineState) []Sidecar {
+	if service.Engine == conf.Systemd {
+		for i := range list {
+			used, err := rootfs.Read(layout.ImageFile(service.Name, list[i].Netns))
+			if now := engine.image(ctx, service); err == nil && list[i].State != Stopped && now != "" && now != used.ID {
+				list[i].Outdated = true
+			}
+		}
+		return list
+	}
 	sidecars := map[string]Sidecar{}
 	for _, sidecar := range list {
 		sidecars[sidecar.Netns] = sidecar

@@ -74,7 +74,7 @@ func TestControlList(t *testing.T) {
 			if got := s.list(); len(got) != 0 {
 				t.Errorf("sidecars before the first request: %v", got)
 			}
-			mention(t, control(t, 0, "list", s.name), s.name+": "+engine, "no sidecars")
+			mention(t, control(t, 0, "list", s.name), s.name+": ", "no sidecars")
 			n := s.netns()
 			pid := s.start(n)
 			if got := s.list()[n.name]; got.State != "running" || got.PID != pid || got.Outdated || got.Orphan || got.Restarts != 0 {
@@ -129,21 +129,27 @@ func TestControlList(t *testing.T) {
 
 // An image that was made anew makes the sidecars of the old one outdated.
 func TestControlOutdatedImage(t *testing.T) {
-	s := define(t, "podman", dnsmasq)
-	n := s.netns()
-	s.start(n)
-	old := must(t, "podman", "image", "inspect", "--format={{.Id}}", "localhost/agent")
-	defer run(t, "podman", "tag", old, "localhost/agent")
-	image := must(t, "sh", "-c", "podman image save localhost/agent | tar -xO --wildcards '*.tar' | podman import -q - localhost/agent")
-	if image == old {
-		t.Fatal("the image is the same")
-	}
-	if got := s.list()[n.name]; !got.Outdated {
-		t.Errorf("after a new image: %+v", got)
-	}
-	mention(t, control(t, 0, "restart", s.name, "--outdated"), n.name+": restarted in ")
-	if got := s.list()[n.name]; got.Outdated || got.State != "running" {
-		t.Errorf("after a restart: %+v", got)
+	for _, engine := range []string{"podman", "image", "docker"} {
+		t.Run(engine, func(t *testing.T) {
+			s := define(t, engine, dnsmasq)
+			n := s.netns()
+			s.start(n)
+			tool := "podman"
+			if engine == "docker" {
+				tool = "docker"
+			}
+			old := must(t, tool, "image", "inspect", "--format={{.Id}}", "localhost/agent")
+			defer run(t, tool, "tag", old, "localhost/agent")
+			must(t, "sh", "-c", fmt.Sprintf("%[1]s rm --force anew >/dev/null 2>&1; %[1]s create --name=anew localhost/agent true >/dev/null"+
+				" && %[1]s export anew | %[1]s import - localhost/agent && %[1]s rm anew", tool))
+			if got := s.list()[n.name]; !got.Outdated {
+				t.Errorf("after a new image: %+v", got)
+			}
+			mention(t, control(t, 0, "restart", s.name, "--outdated"), n.name+": restarted in ")
+			if got := s.list()[n.name]; got.Outdated || got.State != "running" {
+				t.Errorf("after a restart: %+v", got)
+			}
+		})
 	}
 }
 
