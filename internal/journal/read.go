@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -78,6 +79,8 @@ func Read(ctx context.Context, query Query) ([]Entry, error) {
 // Each calls f with each entry that a query selects, the oldest first.
 func Each(ctx context.Context, query Query, f func(*Entry)) error {
 	command := exec.CommandContext(ctx, "journalctl", query.args()...)
+	// Somebody who wants colours everywhere would get them in JSON, too.
+	command.Env = append(os.Environ(), "SYSTEMD_COLORS=0")
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	stdout, err := command.StdoutPipe()

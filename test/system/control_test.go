@@ -187,6 +187,10 @@ func TestControlStatus(t *testing.T) {
 		t.Errorf("as JSON: %+v", details)
 	}
 
+	// An environment that asks for colours everywhere does not get in the way.
+	r = runWith(t, func(cmd *exec.Cmd) { cmd.Env = append(os.Environ(), "SYSTEMD_COLORS=1") }, "tripleo-wrapperctl", "status", s.name, n.name)
+	mention(t, r, "asked for by process", "started in ")
+
 	// What was killed on purpose was so by a request with a life of its own.
 	if r := s.kill("9", pid); r.status != 0 {
 		t.Fatal(r.stderr)
