@@ -25,6 +25,7 @@ var rows = []row{
 	{"stop-service", "systemctl stop of the activator, 30 times in a row", 60, 300, systemctlLoop(30, "stop", ".service")},
 	{"socket-away", "socket away, then back", 60, 300, socketAway},
 	{"two-wrappers", "the role's shell wrapper and ours spool at once", 40, 300, twoWrappers},
+	{"spool-retried", "Podman fails at first for all that both have spooled", 10, 100, spoolRetried},
 	{"disk-full", "file system of service_dir full, then room again", 20, 100, diskFull},
 	{"read-only", "file system of service_dir read-only, then writable again", 20, 100, readOnly},
 	{"run-full", "/run full, then room again", 20, 100, runFull},
@@ -143,6 +144,35 @@ date > %[3]s
 
 func twoWrappers(n int) *scene {
 	s := newScene("systemd", n)
+	s.spoolByBoth()()
+	s.awaitAll()
+	s.back()
+	return s
+}
+
+func spoolRetried(n int) *scene {
+	s := newScene("podman", n)
+	restore := fakePodman(`[ "$1" = run ] && { echo "no luck" >&2; exit 125; }`)
+	wait := s.spoolByBoth()
+	eventually("each was tried and failed", func() bool {
+		log := output("journalctl", "--quiet", "--output=json", "--output-fields=NETNS", "SERVICE="+s.name, "RESULT=failed")
+		for _, netns := range s.namespaces {
+			if !strings.Contains(log, netns) {
+				return false
+			}
+		}
+		return true
+	})
+	restore()
+	wait()
+	s.awaitAll()
+	s.back()
+	return s
+}
+
+// spoolByBoth has the role's wrapper and ours called, in turn, while the socket
+// is away and the spool is watched. It returns a function that waits for them.
+func (s *scene) spoolByBoth() (wait func()) {
 	old := filepath.Join(s.dir, "old-wrapper")
 	text := fmt.Sprintf(roleWrapper, s.name, s.state("processes"), s.state("processes-timestamp"))
 	check(os.WriteFile(old, []byte(text), 0o755))
@@ -158,10 +188,7 @@ func twoWrappers(n int) *scene {
 			}
 		})
 	}
-	calls.Wait()
-	s.awaitAll()
-	s.back()
-	return s
+	return calls.Wait
 }
 
 // awaitAll waits until each namespace has its pid file, for callers that do not
