@@ -152,8 +152,17 @@ var (
 )
 
 // start has the sidecar run, and returns when it is ready. It says whether it
-// had to be started.
+// had to be started. Errors are in the log, except what is no failure: that a
+// later request has been served, or that the activator is ending.
 func (a *Activator) start(ctx context.Context, s *sidecar) (bool, error) {
+	started, err := a.run(ctx, s)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errSuperseded) {
+		s.log.Error(reason(err), journal.Result, journal.Failed)
+	}
+	return started, err
+}
+
+func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
 	unlock, err := a.locks.lock(ctx, s.netns)
 	if err != nil {
 		return false, err
@@ -280,7 +289,6 @@ func (a *Activator) failed(ctx context.Context, s *sidecar, began time.Time, cau
 	}
 	reason := fmt.Sprintf("%s did not start in network namespace %s: %v (result %s, exit status %d)",
 		a.service.Name, s.netns, cause, why.Result, why.ExitStatus)
-	s.log.Error(reason, journal.Result, journal.Failed)
 	return failure(protocol.ErrorStartFailed, protocol.Failure{
 		Message: reason, Netns: s.netns, Unit: unit,
 		Result: why.Result, ExitStatus: &why.ExitStatus, Log: why.Lines,
