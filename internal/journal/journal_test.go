@@ -21,6 +21,7 @@ const (
 	systemdWell   = `{"_TRANSPORT":"journal","MESSAGE_ID":"98e322203f7a4ed290d09fe03c09fe15","EXIT_CODE":"exited","EXIT_STATUS":"0","MESSAGE":"d@n.service: Main process exited, code=exited, status=0/SUCCESS"}`
 	systemdFailed = `{"_TRANSPORT":"journal","MESSAGE_ID":"d9b373ed55a64feb8242e02dbe79a49c","UNIT_RESULT":"exit-code","MESSAGE":"d@n.service: Failed with result 'exit-code'."}`
 	systemdStart  = `{"_TRANSPORT":"journal","MESSAGE_ID":"7d4958e842da4a758f6c1cdc7b36dcc5","MESSAGE":"Starting d sidecar in network namespace n..."}`
+	systemdSpawn  = `{"_TRANSPORT":"journal","SYSLOG_IDENTIFIER":"(d)","MESSAGE_ID":"641257651c1b4ec9a8624d7a40a9e1e7","MESSAGE":"d@n.service: Failed at step EXEC spawning /bin/d: No such file or directory"}`
 	activator     = `{"_TRANSPORT":"journal","OBJECT_SYSTEMD_UNIT":"d@n.service","MESSAGE":"d@n.service: started"}`
 )
 
@@ -81,6 +82,13 @@ func TestWhy(t *testing.T) {
 			entries: []string{systemdStart, stdout(`"dnsmasq: bad option"`), activator, systemdExited, systemdFailed},
 			want:    Failure{Result: "exit-code", ExitStatus: 3, Lines: []string{"dnsmasq: bad option"}},
 		},
+		{
+			name:    "one that systemd cannot run",
+			entries: []string{systemdStart, systemdSpawn, strings.Replace(systemdExited, `"3"`, `"203"`, 1), systemdFailed},
+			want: Failure{
+				Result: "exit-code", ExitStatus: 203, Lines: []string{"Failed at step EXEC spawning /bin/d: No such file or directory"},
+			},
+		},
 		{name: "one that is killed", entries: []string{systemdKilled}, want: Failure{ExitStatus: 137}},
 		{name: "one that crashes", entries: []string{systemdDumped}, want: Failure{ExitStatus: 139}},
 		{
@@ -140,7 +148,7 @@ func TestWhy(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			output := strings.Join(test.entries, "\n")
-			if diff := cmp.Diff(test.want, why(entriesOf(t, output))); diff != "" {
+			if diff := cmp.Diff(test.want, why("d@n.service", entriesOf(t, output))); diff != "" {
 				t.Errorf("(-want +got):\n%.2000s", diff)
 			}
 		})
@@ -151,7 +159,7 @@ func FuzzWhy(f *testing.F) {
 	f.Add([]byte(systemdExited + "\n" + systemdFailed + "\n" + stdout(`[1,2,256,-1]`)))
 	f.Add([]byte(stdout(`"a"`) + "\n" + stdout(`null`)))
 	f.Fuzz(func(t *testing.T, output []byte) {
-		failure := why(entriesOf(t, string(output)))
+		failure := why("d@n.service", entriesOf(t, string(output)))
 		if len(failure.Lines) > maxLines {
 			t.Errorf("%d lines", len(failure.Lines))
 		}

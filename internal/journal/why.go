@@ -18,7 +18,8 @@ type Failure struct {
 	// ExitStatus is that of the unit's process: an exit status, or 128 and the
 	// number of the signal that killed it; 0 if it is not known.
 	ExitStatus int
-	// Lines is what the unit's processes wrote last, oldest first.
+	// Lines is what the unit's processes wrote last, or why systemd could not
+	// start them, oldest first.
 	Lines []string
 }
 
@@ -34,6 +35,7 @@ const (
 const (
 	messageProcessExit = "98e322203f7a4ed290d09fe03c09fe15" // SD_MESSAGE_UNIT_PROCESS_EXIT
 	messageFailure     = "d9b373ed55a64feb8242e02dbe79a49c" // SD_MESSAGE_UNIT_FAILURE_RESULT
+	messageSpawnFailed = "641257651c1b4ec9a8624d7a40a9e1e7" // SD_MESSAGE_SPAWN_FAILED
 )
 
 // Why returns why a unit failed that was started at that time or later. It
@@ -48,7 +50,13 @@ func Why(ctx context.Context, unit string, since time.Time) (Failure, error) {
 	if err != nil {
 		return Failure{}, fmt.Errorf("looking for why %s failed: %w", unit, err)
 	}
-	return why(entries), nil
+	// What keeps systemd from running a program is said by a process that is
+	// not systemd's first and has ended by the time that its line arrives.
+	spawn, err := Read(ctx, Query{Since: since, Lines: maxEntries, Matches: []string{"UNIT=" + unit, "MESSAGE_ID=" + messageSpawnFailed}})
+	if err != nil {
+		return Failure{}, fmt.Errorf("looking for why %s failed: %w", unit, err)
+	}
+	return why(unit, merge(entries, spawn)), nil
 }
 
 // OfUnit reads the entries of a unit that a query selects, and those of the
@@ -100,8 +108,13 @@ func streams(entries []Entry) []string {
 	return matches
 }
 
-func why(entries []Entry) Failure {
+func why(unit string, entries []Entry) Failure {
 	var failure Failure
+	say := func(text string) {
+		if text != "" && !said(failure.Lines, text) {
+			failure.Lines = append(failure.Lines, text)
+		}
+	}
 	for _, entry := range entries {
 		switch {
 		case entry.MessageID == messageProcessExit:
@@ -114,10 +127,10 @@ func why(entries []Entry) Failure {
 			}
 		case entry.MessageID == messageFailure:
 			failure.Result = entry.UnitResult
+		case entry.MessageID == messageSpawnFailed:
+			say(strings.TrimPrefix(OneLine(entry.Message), unit+": "))
 		case entry.Transport == "stdout" || entry.Transport == "syslog":
-			if text := OneLine(entry.Message); text != "" && !said(failure.Lines, text) {
-				failure.Lines = append(failure.Lines, text)
-			}
+			say(OneLine(entry.Message))
 		}
 	}
 	if extra := len(failure.Lines) - maxLines; extra > 0 {
