@@ -226,8 +226,9 @@ func TestWrapper(t *testing.T) {
 			name:    "an error without a message",
 			answers: []answer{refusal("org.varlink.service.MethodNotFound", map[string]string{"method": "x"})},
 			status:  1,
-			stderr:  "tripleo-wrapper: org.varlink.service.MethodNotFound {\"method\":\"x\"}\n",
-			calls:   1,
+			stderr: "tripleo-wrapper: the activator does not take such a request: org.varlink.service.MethodNotFound {\"method\":\"x\"}; " +
+				"is the client of another version? On the host: systemctl restart tripleo-wrappers.target\n",
+			calls: 1,
 		},
 		{
 			name:    "activators that are gone in the middle of the call",
@@ -534,7 +535,7 @@ func TestAnotherUser(t *testing.T) {
 		args []string
 		want string
 	}{
-		"wrapper": {[]string{"wrapper", "--service=s", "--service-dir=" + dir}, "permission denied; is uid 65534 one of allowed_uids of s?"},
+		"wrapper": {[]string{"wrapper", "--service=s", "--service-dir=" + dir}, "permission denied; uid 65534 may not ask for sidecars of s; add it to allowed_uids"},
 		"kill":    {[]string{"kill", "--service-dir=" + dir, "--", "9", fmt.Sprint(os.Getpid())}, "permission denied"},
 	}
 	for name, test := range tests {
@@ -624,7 +625,7 @@ func TestKill(t *testing.T) {
 			signal:   "9",
 			want:     protocol.Signal{Signal: 9},
 			status:   1,
-			stderr:   "tripleo-wrapper: kill: not a sidecar of a; not a sidecar of b\n",
+			stderr:   "tripleo-wrapper: kill: not a sidecar of a; not a sidecar of b; no wrapper started it, so it has to be signaled by whoever did\n",
 			calls:    map[string]int{"a": 1, "b": 1},
 		},
 		{

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
 )
@@ -83,9 +84,21 @@ func refusal(err error) (*protocol.Failure, string, bool) {
 	}
 	var failure protocol.Failure
 	if json.Unmarshal(remote.Parameters, &failure) != nil || failure.Message == "" {
-		failure.Message = remote.Error()
+		failure.Message = fmt.Sprintf("the activator does not take such a request: %v; is the client of another version? "+
+			"On the host: systemctl restart %s", remote, layout.Target)
 	}
 	return &failure, remote.Name, true
+}
+
+// denied says what to do where the kernel lets only others connect.
+func denied(err error, service string) string {
+	return fmt.Sprintf("%v; uid %d may not ask for sidecars of %s; add it to allowed_uids of its definition if it should",
+		err, os.Getuid(), service)
+}
+
+// lookOnHost says where it is told what keeps a service from answering.
+func lookOnHost(service string) string {
+	return fmt.Sprintf("on the host: %s status %s", layout.ControlProgram, service)
 }
 
 // printable replaces what a terminal or a log would take for more than text:

@@ -59,6 +59,9 @@ func (o *execOptions) flags() *flag.FlagSet {
 	return flags
 }
 
+// mendCommand is what to do about a command that cannot be run.
+const mendCommand = "install it on the host, or mend the definition: " + layout.ControlProgram + " check"
+
 // Exec becomes a sidecar's command: the words behind its options and, behind
 // those, the arguments in a file. It returns, with the exit status, only if
 // that fails.
@@ -74,7 +77,7 @@ func Exec(args []string, stderr io.Writer) int {
 		return exitUsage
 	}
 	if err := sameNetns(o.netns, o.netnsRecord); err != nil {
-		complain(stderr, "exec: the network namespace is gone: %v", err)
+		complain(stderr, "exec: %v", err)
 		return exitNoNetns
 	}
 	arguments, err := readList(o.args)
@@ -115,7 +118,7 @@ func Exec(args []string, stderr io.Writer) int {
 	command := append(flags.Args(), arguments...)
 	program, err := exec.LookPath(command[0])
 	if err != nil {
-		complain(stderr, "%v", err) // begins with "exec: "
+		complain(stderr, "%v; %s", err, mendCommand) // begins with "exec: "
 		if errors.Is(err, os.ErrPermission) {
 			return exitNoExec
 		}
@@ -126,7 +129,7 @@ func Exec(args []string, stderr io.Writer) int {
 		return exitError
 	}
 	err = unix.Exec(program, command, overlay(os.Environ(), environ))
-	complain(stderr, "exec: %s: %v", program, err)
+	complain(stderr, "exec: %s: %v; %s", program, err, mendCommand)
 	if errors.Is(err, os.ErrNotExist) {
 		return exitNotFound
 	}
@@ -230,16 +233,20 @@ func sameNetns(namespace, record string) error {
 	if namespace == "" {
 		return nil
 	}
+	const ask = "the agent has to ask for the sidecar again"
 	id, err := netns.OfPath(namespace)
-	if err != nil || record == "" {
-		return err
+	if err != nil {
+		return fmt.Errorf("the network namespace is gone: %w; if it comes back, %s", err, ask)
+	}
+	if record == "" {
+		return nil
 	}
 	recorded, err := os.ReadFile(record)
 	if err != nil {
-		return err
+		return notLeft(err)
 	}
 	if string(recorded) != id.String() {
-		return fmt.Errorf("%s has been made again since", namespace)
+		return fmt.Errorf("the network namespace is gone: %s has been made again since; %s", namespace, ask)
 	}
 	return nil
 }
@@ -259,11 +266,18 @@ func readList(name string) ([]string, error) {
 	}
 	content, err := os.ReadFile(name)
 	if err != nil {
-		return nil, fmt.Errorf("reading what the activator left: %w", err)
+		return nil, notLeft(err)
 	}
 	entries, err := arglist.Decode(content)
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", name, err)
+		return nil, notLeft(fmt.Errorf("%s: %w", name, err))
 	}
 	return entries, nil
+}
+
+// notLeft is the error of what a request leaves for its sidecar and cannot be
+// read: somebody may have started the unit of a sidecar that nobody asked for.
+func notLeft(err error) error {
+	return fmt.Errorf("reading what the activator left: %w; a sidecar is started by its agent's call of the wrapper, "+
+		"and then again by %s start", err, layout.ControlProgram)
 }

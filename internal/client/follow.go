@@ -88,7 +88,8 @@ func Follow(args []string, stderr io.Writer) int {
 		}
 	}
 	if daemonState() != daemon {
-		complain(stderr, "the container has ended with Docker's daemon, exit status %d", status)
+		complain(stderr, "the container has ended with Docker's daemon, exit status %d; with \"live-restore\": true "+
+			"in /etc/docker/daemon.json it would have lived on", status)
 		return exitDocker
 	}
 	return status
@@ -130,7 +131,7 @@ func foreground(words []string, stderr io.Writer) int {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, exec.ErrNotFound):
-		complain(stderr, "%v", err) // begins with "exec: "
+		complain(stderr, "%v; %s", err, mendCommand) // begins with "exec: "
 		return exitNotFound
 	case !errors.As(err, &exit):
 		complain(stderr, "follow: %v", err)

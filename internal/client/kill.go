@@ -46,7 +46,7 @@ func Kill(args []string, stderr io.Writer) int {
 		return exitUsage
 	}
 	if flags.NArg() != 2 {
-		complain(stderr, "kill: takes a signal and a pid, got %d arguments", flags.NArg())
+		complain(stderr, "kill: takes a signal and a pid, such as 9 1234, got %d arguments", flags.NArg())
 		return exitUsage
 	}
 	signal, err := parseSignal(flags.Arg(0))
@@ -56,7 +56,7 @@ func Kill(args []string, stderr io.Writer) int {
 	}
 	pid, err := strconv.Atoi(flags.Arg(1))
 	if err != nil || pid <= 0 {
-		complain(stderr, "kill: %q is not a pid", flags.Arg(1))
+		complain(stderr, "kill: %q is not a pid; it takes one that is more than 0", flags.Arg(1))
 		return exitUsage
 	}
 	if err := kill(serviceDir, pid, signal); err != nil {
@@ -76,7 +76,7 @@ func parseSignal(text string) (int, error) {
 	if number := unix.SignalNum("SIG" + strings.TrimPrefix(name, "SIG")); number != 0 {
 		return int(number), nil
 	}
-	return 0, fmt.Errorf("%q is not a signal", text)
+	return 0, fmt.Errorf("%q is not a signal; it takes a number up to 64, or a name such as KILL", text)
 }
 
 // kill asks the services of a service_dir, which may share a kill script, until
@@ -90,7 +90,8 @@ func kill(serviceDir string, pid, signal int) error {
 		return err
 	}
 	if len(sockets) == 0 {
-		return fmt.Errorf("no activation socket below %s", serviceDir)
+		return fmt.Errorf("no activation socket below %s, so no sidecar of its services can be signaled; on the host: %s status",
+			serviceDir, layout.ControlProgram)
 	}
 	likely := likelySocket(serviceDir, pid)
 	slices.SortStableFunc(sockets, func(a, b string) int {
@@ -103,20 +104,30 @@ func kill(serviceDir string, pid, signal int) error {
 		return 0
 	})
 	var refusals []string
+	notASidecar := 0
 	for _, socket := range sockets {
+		service := path.Base(path.Dir(socket))
 		err := signalBy(socket, pid, signal)
 		if err == nil {
 			return nil
 		}
 		failure, name, ok := refusal(err)
 		switch {
+		case errors.Is(err, os.ErrPermission):
+			refusals = append(refusals, denied(err, service))
 		case !ok:
-			refusals = append(refusals, err.Error())
-		case name == protocol.ErrorNotASidecar, name == protocol.ErrorNotAllowed:
+			refusals = append(refusals, fmt.Sprintf("%v; %s", err, lookOnHost(service)))
+		case name == protocol.ErrorNotASidecar:
+			notASidecar++
+			refusals = append(refusals, failure.Message)
+		case name == protocol.ErrorNotAllowed:
 			refusals = append(refusals, failure.Message)
 		default:
 			return errors.New(failure.Message)
 		}
+	}
+	if notASidecar == len(sockets) {
+		refusals = append(refusals, "no wrapper started it, so it has to be signaled by whoever did")
 	}
 	return errors.New(strings.Join(refusals, "; "))
 }

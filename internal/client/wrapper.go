@@ -88,7 +88,8 @@ func (w *wrapper) run() int {
 			return w.refused(failure)
 		}
 		if errors.Is(err, varlink.ErrTooLarge) {
-			complain(w.stderr, "%v", err)
+			complain(w.stderr, "the request for %s is too large: %v; its arguments have to be shorter, or in a file",
+				w.service.Name, err)
 			return exitError
 		}
 		switch {
@@ -101,17 +102,17 @@ func (w *wrapper) run() int {
 			// another as soon as it is asked again.
 			breaks++
 		case errors.Is(err, os.ErrPermission):
-			complain(w.stderr, "%v; is uid %d one of allowed_uids of %s?", err, os.Getuid(), w.service.Name)
+			complain(w.stderr, "%s", denied(err, w.service.Name))
 			return exitError
 		}
 		if spooled.IsZero() && (away(err) || breaks >= breaksBeforeSpool) {
 			spooled = time.Now()
 			if spoolErr := w.spool(); spoolErr != nil {
-				complain(w.stderr, "%v, and the request cannot be spooled: %v", err, spoolErr)
+				complain(w.stderr, "%v, and the request cannot be spooled: %v; %s", err, spoolErr, lookOnHost(w.service.Name))
 				return exitError
 			}
-			complain(w.stderr, "%v; the request is spooled in %s and will be served from there", err,
-				layout.StateDir(w.service.Dir, w.service.Name))
+			complain(w.stderr, "%v; the request is spooled in %s and will be served from there; %s", err,
+				layout.StateDir(w.service.Dir, w.service.Name), lookOnHost(w.service.Name))
 			deadline = time.Now().Add(w.service.ReadyTimeout)
 		}
 		time.Sleep(retry)
@@ -135,9 +136,10 @@ func (w *wrapper) refused(failure *protocol.Failure) int {
 
 func (w *wrapper) gaveUp(err error, spooled bool) int {
 	if spooled {
-		complain(w.stderr, "%s is not up after %v; it is still spooled and may be served later: %v", w.service.Name, w.service.ReadyTimeout, err)
+		complain(w.stderr, "%s is not up after %v; it is still spooled and may be served later: %v; %s",
+			w.service.Name, w.service.ReadyTimeout, err, lookOnHost(w.service.Name))
 	} else {
-		complain(w.stderr, "no answer for %s: %v", w.service.Name, err)
+		complain(w.stderr, "the activator of %s does not answer: %v; %s", w.service.Name, err, lookOnHost(w.service.Name))
 	}
 	return exitError
 }
@@ -163,7 +165,12 @@ func (w *wrapper) netns() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return netns.NewNames(layout.NetnsDir).Find(self)
+	name, err := netns.NewNames(layout.NetnsDir).Find(self)
+	if errors.Is(err, netns.ErrNoName) {
+		err = fmt.Errorf("%w; call it with `ip netns exec NAMESPACE`, and mount %s into the caller's container with shared propagation",
+			err, layout.NetnsDir)
+	}
+	return name, err
 }
 
 // readySince says whether the sidecar has written its pid files since then, as
