@@ -170,7 +170,7 @@ func (a *Activator) accept(ctx context.Context, listener *net.UnixListener, conn
 				return
 			}
 			// The client was gone again, or there is no file descriptor left.
-			a.log.Warn("accepting a connection failed: " + err.Error())
+			a.log.Warn(fmt.Sprintf("accepting a connection failed: %v; it is tried again", err))
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}

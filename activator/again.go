@@ -82,11 +82,12 @@ func (a *Activator) lastTime(netns string) (*sidecar, error) {
 	}
 	arguments, err := arglist.Decode(content)
 	if err != nil {
-		return nil, fmt.Errorf("reading the arguments of %s: %w", a.unit(netns), err)
+		return nil, fmt.Errorf("reading the arguments of %s: %w; the agent has to call the wrapper", a.unit(netns), err)
 	}
 	id, err := a.names.Lookup(netns)
 	if err != nil {
-		return nil, fmt.Errorf("looking for network namespace %s: %w", netns, err)
+		return nil, fmt.Errorf("looking for network namespace %s: %w; the agent has to make it, and to ask for %s in it",
+			netns, err, a.service.Name)
 	}
 	s := &sidecar{netns: netns, namespace: id, arguments: arguments, log: a.requestLog("", netns)}
 	if s.pidFiles, err = a.pidFiles(arguments, netns); err != nil {

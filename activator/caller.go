@@ -56,12 +56,10 @@ func (a *Activator) authorize(conn *net.UnixConn) error {
 	if slices.Contains(a.service.AllowedUIDs, peer.Uid) {
 		return nil
 	}
-	a.log.Warn(fmt.Sprintf("refused a call of uid %d (pid %d): not one of allowed_uids", peer.Uid, peer.Pid), journal.Result, journal.Refused)
-	return failure(protocol.ErrorNotAllowed, protocol.Failure{
-		Message: fmt.Sprintf("uid %d may not ask for sidecars of %s; add it to allowed_uids of its definition if it should",
-			peer.Uid, a.service.Name),
-		UID: &peer.Uid,
-	})
+	message := fmt.Sprintf("uid %d may not ask for sidecars of %s; add it to allowed_uids of its definition if it should",
+		peer.Uid, a.service.Name)
+	a.log.Warn(fmt.Sprintf("refused process %d: %s", peer.Pid, message), journal.Result, journal.Refused)
+	return failure(protocol.ErrorNotAllowed, protocol.Failure{Message: message, UID: &peer.Uid})
 }
 
 // locate returns the network namespace that a call comes from.
@@ -83,7 +81,8 @@ func (a *Activator) locate(conn *net.UnixConn) (name string, id netns.ID, err er
 	}
 	if err := layout.CheckNetns(a.service.Name, name); err != nil {
 		return "", id, failure(protocol.ErrorNotInNamespace, protocol.Failure{
-			Message: fmt.Sprintf("the name of network namespace %q %v, so that no unit can have it", name, err),
+			Message: fmt.Sprintf("the name of network namespace %q %v, so that no unit can have it; give it another name",
+				name, err),
 		})
 	}
 	return name, id, nil

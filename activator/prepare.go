@@ -21,7 +21,8 @@ const maxClient = 16 << 20
 // left alone, so an agent that has it mounted goes on using it.
 func Prepare(service *options.Service) error {
 	if err := prepare(service); err != nil {
-		return fmt.Errorf("laying out %s: %w", layout.StateDir(service.Dir, service.Name), err)
+		return fmt.Errorf("laying out %s: %w; when that is mended: systemctl start %s",
+			layout.StateDir(service.Dir, service.Name), err, layout.SocketUnit(service.Name))
 	}
 	return nil
 }
@@ -92,7 +93,7 @@ func killScript(serviceDir string) []byte {
 for client in %[1]s/*/%[2]s; do
 	[ -x "$client" ] && exec "$client" kill --service-dir=%[1]s -- "$@"
 done
-echo "kill script: no client in %[1]s/*/%[2]s" >&2
+echo "kill script: no client in %[1]s/*/%[2]s; is %[1]s the host's? On the host: %[3]s status" >&2
 exit 1
-`, shell.Quote(serviceDir), layout.Client)
+`, shell.Quote(serviceDir), layout.Client, layout.ControlProgram)
 }

@@ -21,11 +21,15 @@ const (
 	lastLook  = 100 * time.Millisecond
 )
 
+// errEnded is why a sidecar is not ready that is not up any more. Whether its
+// end is seen in the result of its start or after it is a matter of chance.
+var errEnded = errors.New("it ended before it was ready")
+
 // awaitReady waits until a sidecar that systemd has started is ready. It fails
 // as soon as the sidecar is not up any more, and at the deadline.
 func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.State, deadline time.Time) error {
 	if !state.Active() {
-		return errors.New("its unit failed")
+		return errEnded
 	}
 	main, err := a.systemd.MainPID(ctx, state.Unit)
 	if err != nil {
@@ -53,7 +57,7 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 				return err
 			}
 			if !state.Active() && state.ActiveState != "deactivating" {
-				return errors.New("it exited")
+				return errEnded
 			}
 		}
 		waitingFor := a.notReady(s)
@@ -66,9 +70,9 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 		}
 		if time.Now().After(deadline) {
 			if !alive {
-				return errors.New("its process has ended")
+				return errEnded
 			}
-			return fmt.Errorf("it was not ready within %v: %s", a.service.ReadyTimeout, waitingFor)
+			return fmt.Errorf("it was not ready within %v (ready.timeout): %s", a.service.ReadyTimeout, waitingFor)
 		}
 		select {
 		case <-time.After(look):

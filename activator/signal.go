@@ -86,7 +86,8 @@ func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*prot
 	switch signal {
 	case unix.SIGKILL:
 		if !awaitExit(ctx, pidfd, killWait) {
-			return nil, fmt.Errorf("process %d of %s is still there %v after SIGKILL", request.PID, unit, killWait)
+			return nil, fmt.Errorf("process %[1]d of %[2]s is still there %[3]v after SIGKILL; "+
+				"what it waits for in the kernel: cat /proc/%[1]d/stack", request.PID, unit, killWait)
 		}
 	case unix.SIGTERM:
 		if !awaitExit(ctx, pidfd, termWait) {

@@ -104,7 +104,8 @@ func (a *Activator) sidecar(name string, id netns.ID, request *protocol.Start) (
 		return nil, varlink.InvalidParameter("arguments")
 	}
 	if a.service.Container != "" && !utf8.ValidString(strings.Join(arguments, "\x00")) {
-		return nil, errors.New("an argument is not UTF-8; the command of a container is kept as JSON, which has no other text")
+		return nil, fmt.Errorf("an argument is not UTF-8, and %[1]s keeps a command as JSON, which has no other text; "+
+			"call %[2]s with UTF-8 only, or let systemd run it (container_cli)", a.service.Container, a.service.Name)
 	}
 	s := &sidecar{netns: name, namespace: id, arguments: arguments, log: a.requestLog(request.ID, name)}
 	for _, variable := range slices.Sorted(maps.Keys(request.Environment)) {
@@ -136,7 +137,8 @@ func (a *Activator) pidFiles(arguments []string, netns string) ([]string, error)
 		// the file that the sidecar sees.
 		relative, ok := strings.CutPrefix(file, a.service.Dir+"/")
 		if !ok {
-			return nil, fmt.Errorf("pid file %s is not below service_dir %s, so nobody but the sidecar can see it", file, a.service.Dir)
+			return nil, fmt.Errorf("pid file %s is not below service_dir %s, so nobody but the sidecar can see it; "+
+				"have the agent keep it there, or change the definition", file, a.service.Dir)
 		}
 		files[i] = relative
 	}
@@ -177,7 +179,8 @@ func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
 
 	// It may have taken its time to get here.
 	if id, err := a.names.Lookup(s.netns); err != nil || id != s.namespace {
-		return false, fmt.Errorf("network namespace %s is gone, or has been made again, since it was asked for", s.netns)
+		return false, fmt.Errorf("network namespace %s is gone, or has been made again, since %s was asked for in it; "+
+			"if it is there, the agent has to ask again", s.netns, a.service.Name)
 	}
 	serving := ctx
 	ctx, cancel := context.WithTimeout(serving, a.service.ReadyTimeout+2*stopTimeout)
@@ -207,7 +210,7 @@ func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
 		}
 	}
 	if err := a.record(s); err != nil {
-		return false, fmt.Errorf("keeping the arguments of %s: %w", unit, err)
+		return false, fmt.Errorf("keeping the arguments of %s: %w; when that is mended, the agent has to ask again", unit, err)
 	}
 	began := time.Now()
 	state, err = a.systemd.Start(ctx, unit)
@@ -272,14 +275,14 @@ func (a *Activator) failed(ctx context.Context, s *sidecar, began time.Time, cau
 	ctx = context.WithoutCancel(ctx)
 	defer func() {
 		if err := a.stop(ctx, unit); err != nil {
-			s.log.Error("cannot stop a sidecar that failed: " + err.Error())
+			s.log.Error(fmt.Sprintf("cannot stop a sidecar that failed: %v; to stop it by hand: systemctl stop %s", err, unit))
 		}
 	}()
 	looking, cancel := context.WithTimeout(ctx, whyTimeout)
 	defer cancel()
 	why, err := journal.Why(looking, unit, began)
 	if err != nil {
-		s.log.Warn("no reason to tell: " + err.Error())
+		s.log.Warn(fmt.Sprintf("cannot tell why it failed: %v; see: journalctl -u %s", err, unit))
 	}
 	if why.ExitStatus == 0 {
 		why.ExitStatus = 1
@@ -287,8 +290,15 @@ func (a *Activator) failed(ctx context.Context, s *sidecar, began time.Time, cau
 	if why.Result == "" {
 		why.Result = "unknown"
 	}
+	if errors.Is(cause, errEnded) && why.Result == "timeout" {
+		cause = fmt.Errorf("it was not up within %v (ready.timeout)", a.service.ReadyTimeout)
+	}
 	reason := fmt.Sprintf("%s did not start in network namespace %s: %v (result %s, exit status %d)",
 		a.service.Name, s.netns, cause, why.Result, why.ExitStatus)
+	if errors.Is(cause, manager.ErrNoUnit) {
+		reason = fmt.Sprintf("%s did not start in network namespace %s: %v; was its definition removed? "+
+			"Put it back, or take the wrapper out of the agent's container", a.service.Name, s.netns, cause)
+	}
 	return failure(protocol.ErrorStartFailed, protocol.Failure{
 		Message: reason, Netns: s.netns, Unit: unit,
 		Result: why.Result, ExitStatus: &why.ExitStatus, Log: why.Lines,
@@ -403,6 +413,6 @@ func (a *Activator) record(s *sidecar) error {
 // waited for in vain when its pid file is removed.
 func (a *Activator) recordReady(s *sidecar) {
 	if err := os.WriteFile(layout.ReadyFile(a.service.Name, s.netns), nil, 0o600); err != nil {
-		s.log.Warn("cannot keep that the sidecar was ready: " + err.Error())
+		s.log.Warn(fmt.Sprintf("cannot keep that the sidecar was ready: %v; until that is mended, a call may wait for it in vain", err))
 	}
 }

@@ -66,7 +66,7 @@ type taken struct {
 // time. The lock is held.
 func (a *Activator) complain(err error) {
 	if message := err.Error(); message != a.spools.trouble {
-		a.log.Error("spooled requests have to wait: " + message)
+		a.log.Error("spooled requests have to wait until this is mended: " + message)
 		a.spools.trouble = message
 	}
 }
@@ -138,10 +138,12 @@ func (a *Activator) reject(dir *beneath.Dir, name string, cause error) {
 	rejected := fmt.Sprintf("%s%d", layout.SpoolRejected, time.Now().UnixNano())
 	if err := dir.Rename(name, rejected); err != nil {
 		a.spools.names[name] = true // nothing to be done about it
-		a.log.Error("cannot put away what is no spool: " + err.Error())
+		a.log.Error(fmt.Sprintf("what is in the place of the spool is none: %v; remove it, since it cannot be put away: %v",
+			cause, err))
 		return
 	}
-	a.log.Error(fmt.Sprintf("is no spool, and is now %s/%s: %v", dir.Path(), rejected, cause))
+	a.log.Error(fmt.Sprintf("what was in the place of the spool is none: %v; see who made it, and remove %s/%s",
+		cause, dir.Path(), rejected))
 }
 
 // A spooled request, and why it has not been served yet.
@@ -366,14 +368,15 @@ func (a *Activator) keepFailed(failed []*spooled) error {
 			}
 			text = strings.TrimSpace(string(line))
 		}
-		fmt.Fprintf(&lines, "# %s %s\n%s\n", time.Now().UTC().Format(time.RFC3339), journal.OneLine(entry.err.Error()), text)
+		fmt.Fprintf(&lines, "# %s %s\n%s\n", time.Now().UTC().Format(time.RFC3339), reason(entry.err), text)
 	}
 	if err := dir.Append(layout.SpoolFailed, []byte(lines.String()), 0o600); err != nil {
 		return err
 	}
 	for _, entry := range failed {
-		a.requestLog(entry.ID, entry.Netns).Error("gave up a spooled request, see "+layout.SpoolFailed+": "+
-			journal.OneLine(entry.err.Error()), journal.Result, journal.GaveUp)
+		message := fmt.Sprintf("gave up a spooled request: %s; it is kept in %s/%s, and the agent has to ask again",
+			reason(entry.err), dir.Path(), layout.SpoolFailed)
+		a.requestLog(entry.ID, entry.Netns).Error(message, journal.Result, journal.GaveUp)
 	}
 	return nil
 }
@@ -385,7 +388,7 @@ func (a *Activator) stopOrphans(ctx context.Context) int {
 	defer cancel()
 	states, err := a.systemd.List(listing, a.unit("*"))
 	if err != nil {
-		a.log.Error("cannot look for sidecars whose network namespace is gone: " + err.Error())
+		a.log.Error(fmt.Sprintf("cannot look for sidecars whose network namespace is gone: %v; the next request looks again", err))
 		return 0
 	}
 	var orphans []string
@@ -398,11 +401,12 @@ func (a *Activator) stopOrphans(ctx context.Context) int {
 	a.background(func() {
 		for _, netns := range orphans {
 			if err := a.stopOrphan(ctx, netns); err != nil && ctx.Err() == nil {
-				a.requestLog("", netns).Error("cannot stop a sidecar whose network namespace is gone: " + err.Error())
+				a.requestLog("", netns).Error(fmt.Sprintf("cannot stop a sidecar whose network namespace is gone: %v; "+
+					"to stop it by hand: systemctl stop %s", err, a.unit(netns)))
 			}
 		}
 		if err := a.forgetGone(ctx); err != nil && ctx.Err() == nil {
-			a.log.Error("cannot forget sidecars whose network namespace is gone: " + err.Error())
+			a.log.Error(fmt.Sprintf("cannot forget sidecars whose network namespace is gone: %v; the next request tries again", err))
 		}
 	})
 	return len(orphans)

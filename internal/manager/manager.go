@@ -29,6 +29,9 @@ const (
 	jobPoll = time.Second
 )
 
+// ErrNoUnit is the error of a unit that systemd knows no file of.
+var ErrNoUnit = errors.New("there is no such unit")
+
 // A State is what systemd says of a unit.
 type State struct {
 	Unit        string
@@ -203,8 +206,7 @@ func (m *Manager) Start(ctx context.Context, unit string) (State, error) {
 func (m *Manager) Stop(ctx context.Context, unit string) error {
 	for {
 		state, err := m.job(ctx, unit, (*dbus.Conn).StopUnitContext)
-		var refused godbus.Error
-		if errors.As(err, &refused) && refused.Name == "org.freedesktop.systemd1.NoSuchUnit" {
+		if errors.Is(err, ErrNoUnit) {
 			return nil // not even loaded, so not up
 		}
 		if err != nil {
@@ -232,6 +234,10 @@ func (m *Manager) job(ctx context.Context, unit string,
 		_, err := enqueue(conn, ctx, unit, "replace", done)
 		return err
 	})
+	var refused godbus.Error
+	if errors.As(err, &refused) && refused.Name == "org.freedesktop.systemd1.NoSuchUnit" {
+		err = ErrNoUnit
+	}
 	if err != nil {
 		return State{}, err
 	}

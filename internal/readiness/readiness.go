@@ -34,7 +34,8 @@ func (r *Rule) PIDFiles(arguments []string, netns string) ([]string, error) {
 	if r.PIDFile != "" {
 		id := uuid.FindString(netns)
 		if id == "" && strings.Contains(r.PIDFile, "{uuid}") {
-			return nil, fmt.Errorf("pid file %s: there is no UUID in the name of network namespace %s", r.PIDFile, netns)
+			return nil, fmt.Errorf("pid file %s: there is no UUID in the name of network namespace %s; "+
+				"use {netns} in the definition's ready.pid_file", r.PIDFile, netns)
 		}
 		return []string{strings.NewReplacer("{netns}", netns, "{uuid}", id).Replace(r.PIDFile)}, nil
 	}
@@ -46,7 +47,7 @@ func (r *Rule) PIDFiles(arguments []string, netns string) ([]string, error) {
 				continue
 			}
 			if !path.IsAbs(file) {
-				return nil, fmt.Errorf("pid file %q of option %s is not an absolute path", file, option)
+				return nil, fmt.Errorf("pid file %q of option %s is not an absolute path; the agent has to call with one", file, option)
 			}
 			files = append(files, path.Clean(file))
 		}

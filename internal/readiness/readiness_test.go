@@ -41,8 +41,8 @@ func TestPIDFiles(t *testing.T) {
 		{name: "no arguments", rule: dnsmasq},
 		{name: "no rule", arguments: []string{"--pid-file=/a/pid"}},
 		{name: "missing value", rule: dnsmasq, arguments: []string{"-k", "--pid-file"}},
-		{name: "empty value", rule: dnsmasq, arguments: []string{"--pid-file="}, err: `pid file "" of option --pid-file is not an absolute path`},
-		{name: "relative path", rule: dnsmasq, arguments: []string{"--pid-file=run/pid"}, err: `pid file "run/pid" of option --pid-file is not an absolute path`},
+		{name: "empty value", rule: dnsmasq, arguments: []string{"--pid-file="}, err: `pid file "" of option --pid-file is not an absolute path; the agent has to call with one`},
+		{name: "relative path", rule: dnsmasq, arguments: []string{"--pid-file=run/pid"}, err: `pid file "run/pid" of option --pid-file is not an absolute path; the agent has to call with one`},
 		{name: "path that is not clean", rule: dnsmasq, arguments: []string{"--pid-file=/a//b/../pid"}, want: []string{"/a/pid"}},
 		{
 			name:      "keepalived writes two",
@@ -67,7 +67,8 @@ func TestPIDFiles(t *testing.T) {
 			name:  "namespace without a UUID",
 			rule:  haproxy,
 			netns: "ovnmeta-1",
-			err:   "pid file /var/lib/neutron/external/pids/{uuid}.pid.haproxy: there is no UUID in the name of network namespace ovnmeta-1",
+			err: "pid file /var/lib/neutron/external/pids/{uuid}.pid.haproxy: there is no UUID in the name of network namespace ovnmeta-1; " +
+				"use {netns} in the definition's ready.pid_file",
 		},
 		{
 			name:  "by the namespace's whole name",
