@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -46,8 +47,8 @@ func containers(ctx context.Context, service *conf.Service) (map[string]string, 
 // made from now. The error of an image that is not there is ErrNoImage.
 func ImageID(ctx context.Context, service *conf.Service) (string, error) {
 	lines, err := engine(ctx, service, "image", "inspect", "--format={{.Id}}", service.Image)
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && (exit.ExitCode() == 1 || exit.ExitCode() == 125) {
+	// The exit status is the same for a daemon of Docker that does not answer.
+	if err != nil && noImage.MatchString(err.Error()) {
 		return "", ErrNoImage
 	}
 	if err != nil {
@@ -58,6 +59,9 @@ func ImageID(ctx context.Context, service *conf.Service) (string, error) {
 	}
 	return lines[0], nil
 }
+
+// noImage matches what Docker and Podman say of an image that is not there.
+var noImage = regexp.MustCompile(`(?i)no such image|image not known`)
 
 // ErrNoImage is returned for an image that is not on the host.
 var ErrNoImage = errors.New("the image is not on this host")
@@ -76,8 +80,11 @@ func engine(ctx context.Context, service *conf.Service, args ...string) ([]strin
 	output, err := command.Output()
 	lines := slices.DeleteFunc(strings.Split(string(output), "\n"), func(line string) bool { return line == "" })
 	if err != nil {
-		said := strings.Split(strings.TrimSpace(stderr.String()), "\n")
-		return lines, fmt.Errorf("%s %s: %w: %s", service.Engine, args[0], err, said[len(said)-1])
+		err = fmt.Errorf("%s %s: %w", service.Engine, args[0], err)
+		if said := strings.TrimSpace(stderr.String()); said != "" {
+			err = fmt.Errorf("%w: %s", err, said[strings.LastIndex(said, "\n")+1:])
+		}
+		return lines, err
 	}
 	return lines, nil
 }

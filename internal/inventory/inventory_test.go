@@ -119,12 +119,19 @@ func TestImageID(t *testing.T) {
 	if id, err := ImageID(context.Background(), service); id != "sha256:12" || err != nil {
 		t.Errorf("%q, error %v", id, err)
 	}
-	stub(t, "docker", "echo no such image >&2; exit 1")
-	if _, err := ImageID(context.Background(), service); err != ErrNoImage {
-		t.Errorf("error %v", err)
-	}
-	stub(t, "docker", "exit 2")
-	if _, err := ImageID(context.Background(), service); err == nil || err == ErrNoImage {
-		t.Errorf("error %v", err)
+	for _, test := range []struct {
+		script string
+		want   string
+	}{
+		{"echo Error: No such image: localhost/a >&2; exit 1", ErrNoImage.Error()},
+		{"echo Error: localhost/a: image not known >&2; exit 125", ErrNoImage.Error()},
+		{"echo Cannot connect to the Docker daemon >&2; exit 1",
+			"looking for image localhost/a: docker image: exit status 1: Cannot connect to the Docker daemon"},
+		{"exit 2", "looking for image localhost/a: docker image: exit status 2"},
+	} {
+		stub(t, "docker", test.script)
+		if _, err := ImageID(context.Background(), service); err == nil || err.Error() != test.want {
+			t.Errorf("%s: error %v, want %s", test.script, err, test.want)
+		}
 	}
 }
