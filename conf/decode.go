@@ -120,7 +120,7 @@ func (d *draft) check() {
 
 // unknown reports a key that no definition has.
 func (d *draft) unknown(doc *document, key string) {
-	hint := ""
+	hint := "; tripleo-wrappers.toml(5) lists those that there are"
 	switch near := nearestKey(key); near {
 	case "":
 	case key: // in quotes, with a dot

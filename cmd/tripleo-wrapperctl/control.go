@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -254,12 +255,21 @@ func ask(ctx context.Context, service *conf.Service, method string, reply any) e
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("calling the activator: %w; try it with sudo", err)
+	}
 	if err != nil {
 		return fmt.Errorf("calling the activator: %w; see: systemctl status %s", err, layout.SocketUnit(service.Name))
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err := varlink.DoCall(conn, method, struct{}{}, reply); err != nil {
+	err = varlink.DoCall(conn, method, struct{}{}, reply)
+	var refusal *varlink.RemoteError
+	var why protocol.Failure
+	if errors.As(err, &refusal) && json.Unmarshal(refusal.Parameters, &why) == nil && why.Message != "" {
+		return errors.New(why.Message)
+	}
+	if err != nil {
 		return fmt.Errorf("calling the activator: %w; see: journalctl -u %s", err, layout.ServiceUnit(service.Name))
 	}
 	return nil

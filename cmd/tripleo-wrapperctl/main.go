@@ -171,7 +171,8 @@ func find(set *conf.Set, name string) (*conf.Service, error) {
 		}
 	}
 	if len(known) == 0 {
-		return nil, fmt.Errorf("there is no service %s: %s holds no definition that can be used", name, conf.AdminDir)
+		return nil, fmt.Errorf("there is no service %s: %s holds no definition that can be used; see: tripleo-wrapperctl check",
+			name, conf.AdminDir)
 	}
 	return nil, fmt.Errorf("there is no service %s; there are: %s", name, strings.Join(known, ", "))
 }

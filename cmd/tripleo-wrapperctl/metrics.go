@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
@@ -73,6 +75,10 @@ func (c *control) metrics(ctx context.Context, output, state string) error {
 		_, err = c.stdout.Write(text.Bytes())
 	} else {
 		err = metrics.WriteFile(output, text.Bytes())
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("writing the metrics: %w; make that directory, or have the timer use another: "+
+			"systemctl edit tripleo-wrappers-metrics.service", err)
 	}
 	if err != nil {
 		return fmt.Errorf("writing the metrics: %w", err)

@@ -38,7 +38,7 @@ line, or with --json an object.`,
 			return err
 		}
 		if len(services) == 0 {
-			return failed(fmt.Errorf("there is nothing to watch: %s holds no definition that can be used", conf.AdminDir))
+			return failed(fmt.Errorf("there is nothing to watch: %s holds no definition that can be used; see: tripleo-wrapperctl check", conf.AdminDir))
 		}
 		return failed(c.monitor(command.Context(), services, interval))
 	}

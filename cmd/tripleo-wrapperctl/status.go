@@ -315,7 +315,8 @@ func (c *control) statusSidecar(ctx context.Context, service *conf.Service, netn
 	case err != nil:
 		return err
 	case !known && !details.NetnsExists && len(entries) == 0:
-		return &failure{exitUnknown, fmt.Errorf("%s never had a sidecar in network namespace %s, which does not exist", service.Name, netns)}
+		return &failure{exitUnknown, fmt.Errorf("%[1]s never had a sidecar in network namespace %[2]s, which does not exist; "+
+			"those that it had one in: tripleo-wrapperctl list %[1]s", service.Name, netns)}
 	case details.State != inventory.Up:
 		return &failure{status: exitNotRunning}
 	case len(details.Advice) > 0:
