@@ -1,0 +1,406 @@
+//go:build system
+
+package system
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Where examples are installed, and what all of them have in common.
+const (
+	exampleDir = "/usr/share/doc/tripleo-wrappers/examples"
+	neutronDir = "/var/lib/neutron"
+	// configDir is mounted for Podman.
+	configDir = "/var/lib/config-data/puppet-generated/neutron/etc/neutron"
+)
+
+// A helper is what an example defines, in one network namespace.
+type helper struct {
+	*service
+	program string // by which the agent calls it
+	id      string // of the router or network
+	in      *netns
+}
+
+// forExample has a test go through each engine that an example is for.
+func forExample(t *testing.T, program string, test func(t *testing.T, s *service)) {
+	for _, engine := range []string{"systemd", "podman"} {
+		t.Run(engine, func(t *testing.T) { test(t, putExample(t, engine, program)) })
+	}
+}
+
+// putExample puts an example in place as an operator does. For Podman its
+// comments say what to change.
+func putExample(t *testing.T, engine, program string) *service {
+	t.Helper()
+	s := &service{t: t, name: "neutron-" + program, dir: neutronDir, engine: engine}
+	content, err := os.ReadFile(filepath.Join(exampleDir, s.name+".toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(content)
+	if engine == "podman" {
+		text = strings.Replace(text, "\ncontainer_cli = ", "\n# container_cli = ", 1)
+		text = regexp.MustCompile(`(?m)^#   (container_cli|image_name|config_bind_mount) = `).ReplaceAllString(text, "$1 = ")
+		image := regexp.MustCompile(`(?m)^image_name = "(.*)"$`).FindStringSubmatch(text)
+		if image == nil {
+			t.Fatalf("%s names no image", s.name)
+		}
+		must(t, "podman", "tag", "localhost/agent", image[1])
+		t.Cleanup(func() { run(t, "podman", "untag", image[1], image[1]) })
+		put(t, configDir+"/neutron.conf", "[AGENT]\nkill_scripts_path = /var/lib/neutron/kill_scripts\n")
+	}
+	put(t, s.file(), text)
+	t.Cleanup(s.remove)
+	r := run(t, "tripleo-wrapperctl", "check", s.file())
+	if r.status != 0 || r.stderr != "" || !strings.HasPrefix(r.stdout, "No problems.") {
+		t.Fatalf("check: exit status %d\n%s%s", r.status, r.stdout, r.stderr)
+	}
+	must(t, "tripleo-wrapperctl", "reload")
+	// Neutron's own user, by the number that it has in Kolla's images and in ours.
+	if r := run(t, "id", "neutron"); r.status != 0 {
+		must(t, "useradd", "--uid=42435", "--user-group", "--no-create-home", "neutron")
+	}
+	return s
+}
+
+// put writes a file as an agent does. radvd takes none that it could write.
+func put(t testing.TB, file, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o444); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newHelper makes a network namespace as the agent does, of that kind, and another
+// one with a tenant's machine at the other end of interface tap.
+func newHelper(t *testing.T, s service, kind string) *helper {
+	t.Helper()
+	s.t = t
+	id := fmt.Sprintf("%08d-5555-6666-7777-888888888888", namespaces.Add(1))
+	h := &helper{service: &s, program: strings.TrimPrefix(s.name, "neutron-"), id: id, in: &netns{name: kind + "-" + id}}
+	must(t, "ip", "netns", "add", h.in.name)
+	must(t, "ip", "netns", "add", "tenant")
+	t.Cleanup(func() {
+		run(t, "systemctl", "stop", s.unit(h.in.name))
+		run(t, "ip", "netns", "del", h.in.name)
+		run(t, "ip", "netns", "del", "tenant")
+	})
+	must(t, "ip", "link", "add", "tap", "netns", h.in.name, "type", "veth",
+		"peer", "name", "eth0", "address", "fa:16:3e:5a:4b:3c", "netns", "tenant")
+	h.ip("link", "set", "lo", "up")
+	h.ip("link", "set", "tap", "up")
+	h.ip("address", "add", "10.0.0.2/24", "dev", "tap")
+	must(t, "ip", "-n", "tenant", "link", "set", "eth0", "up")
+	return h
+}
+
+func (h *helper) ip(arguments ...string) string {
+	h.t.Helper()
+	return must(h.t, append([]string{"ip", "-n", h.in.name}, arguments...)...)
+}
+
+// run runs a command in the network namespace, as the agent does.
+func (h *helper) run(command ...string) result {
+	h.t.Helper()
+	return run(h.t, append([]string{"ip", "netns", "exec", h.in.name}, command...)...)
+}
+
+// tenant runs a command on the tenant's machine.
+func (h *helper) tenant(command ...string) result {
+	h.t.Helper()
+	return run(h.t, append([]string{"ip", "netns", "exec", "tenant"}, command...)...)
+}
+
+// start calls the wrapper and looks at once for what the agent counts on: each
+// pid file names a process of the sidecar that has the UUID in its command line
+// (neutron/agent/linux/external_process.py). It returns the pids.
+func (h *helper) start(pidFiles []string, arguments ...string) []int {
+	h.t.Helper()
+	for _, file := range pidFiles {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			h.t.Fatal(err)
+		}
+		os.Remove(file)
+	}
+	r := h.run(append([]string{"env", "PROCESS_TAG=" + h.program + "-" + h.id, h.state("wrapper")}, arguments...)...)
+	if r.status != 0 {
+		h.t.Fatalf("wrapper: exit status %d\n%s", r.status, r.stderr)
+	}
+	var pids []int
+	for _, file := range pidFiles {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			h.t.Fatalf("the wrapper returned before the pid file was there: %v", err)
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+		if err != nil {
+			h.t.Fatalf("%s: %v", file, err)
+		}
+		if command := cmdline(h.t, pid); !strings.Contains(strings.Join(command, " "), h.id) {
+			h.t.Errorf("%s names process %d, %q, which has no %s in its command line", file, pid, command, h.id)
+		}
+		h.checkOwner(h.in, pid)
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+// signal sends a signal by the kill script.
+func (h *helper) signal(signal string, pid int) {
+	h.t.Helper()
+	r := h.run(filepath.Join(neutronDir, "kill_scripts", h.program+"-kill"), signal, strconv.Itoa(pid))
+	if r.status != 0 {
+		h.t.Fatalf("%s-kill %s %d: exit status %d\n%s", h.program, signal, pid, r.status, r.stderr)
+	}
+}
+
+// stop stops the helper by the kill script, with the first of its pids; nothing
+// is left when that returns.
+func (h *helper) stop(signal string, pids []int) {
+	h.t.Helper()
+	h.signal(signal, pids[0])
+	for _, pid := range pids {
+		h.gone(h.in, pid)
+	}
+	if left := must(h.t, "ip", "netns", "pids", h.in.name); left != "" {
+		h.t.Errorf("processes left in the network namespace: %q", strings.Fields(left))
+	}
+}
+
+// has waits for an address in a network namespace.
+func (h *helper) has(netns, address string) {
+	h.t.Helper()
+	eventually(h.t, address+" is an address in "+netns, func() bool {
+		return strings.Contains(must(h.t, "ip", "-n", netns, "-brief", "address"), " "+address)
+	})
+}
+
+func TestExampleDnsmasq(t *testing.T) {
+	forExample(t, "dnsmasq", func(t *testing.T, s *service) {
+		h := newHelper(t, *s, "qdhcp")
+		dir := filepath.Join(neutronDir, "dhcp", h.id)
+		pidFile := dir + "/pid"
+		assign := func(address string) {
+			t.Helper()
+			put(t, dir+"/host", "fa:16:3e:5a:4b:3c,host.openstacklocal,"+address+"\n")
+			put(t, dir+"/addn_hosts", address+" host.openstacklocal host\n")
+			put(t, dir+"/opts", "tag:subnet-1,option:dns-server,10.0.0.2\ntag:subnet-1,option:router,10.0.0.1\n")
+		}
+		ask := func(address string) {
+			t.Helper()
+			r := h.tenant("busybox", "udhcpc", "-f", "-n", "-q", "-i", "eth0", "-s", "/bin/true")
+			if !strings.Contains(r.stdout+r.stderr, "lease of "+address+" obtained") {
+				t.Errorf("no lease of %s\n%s%s", address, r.stdout, r.stderr)
+			}
+		}
+		assign("10.0.0.5")
+		pids := h.start([]string{pidFile},
+			"--no-hosts", "--no-resolv", "--pid-file="+pidFile,
+			"--dhcp-hostsfile="+dir+"/host", "--addn-hosts="+dir+"/addn_hosts", "--dhcp-optsfile="+dir+"/opts",
+			"--dhcp-leasefile="+dir+"/leases", "--dhcp-match=set:ipxe,175",
+			"--dhcp-userclass=set:ipxe6,iPXE", "--local-service", "--bind-dynamic",
+			"--dhcp-range=set:subnet-1,10.0.0.0,static,255.255.255.0,86400s", "--dhcp-option-force=option:mtu,1450",
+			"--dhcp-lease-max=256", "--conf-file=/dev/null", "--domain=openstacklocal")
+		ask("10.0.0.5")
+
+		assign("10.0.0.7")
+		h.signal("HUP", pids[0])
+		ask("10.0.0.7")
+		h.stop("9", pids)
+	})
+}
+
+// The agents' haproxy differs in where it listens, which file it has, and which
+// header it adds (neutron/agent/metadata and neutron/agent/ovn/metadata).
+func TestExampleHaproxy(t *testing.T) {
+	const proxy = `
+global
+    log         /dev/log local0 info
+    log-tag     haproxy-metadata-proxy-@ID@
+    user        neutron
+    group       neutron
+    maxconn     1024
+    pidfile     /var/lib/neutron/external/pids/@ID@.pid.haproxy
+    daemon
+
+defaults
+    log global
+    mode http
+    option httplog
+    option dontlognull
+    option http-server-close
+    option forwardfor
+    retries                 3
+    timeout http-request    30s
+    timeout connect         30s
+    timeout client          32s
+    timeout server          32s
+    timeout http-keep-alive 30s
+
+listen listener
+    bind @ADDRESS@
+
+    server metadata /var/lib/neutron/metadata_proxy
+`
+	agents := map[string]struct{ kind, dir, address, header string }{
+		"DHCP agent":         {"qdhcp", "ns-metadata-proxy", "169.254.169.254:80", "X-Neutron-Network-ID"},
+		"L3 agent":           {"qrouter", "ns-metadata-proxy", "0.0.0.0:9697", "X-Neutron-Router-ID"},
+		"OVN metadata agent": {"ovnmeta", "ovn-metadata-proxy", "169.254.169.254:80", "X-OVN-Network-ID"},
+	}
+	forExample(t, "haproxy", func(t *testing.T, s *service) {
+		serveMetadata(t, filepath.Join(neutronDir, "metadata_proxy"))
+		for name, agent := range agents {
+			t.Run(name, func(t *testing.T) {
+				h := newHelper(t, *s, agent.kind)
+				h.ip("address", "add", "169.254.169.254/32", "dev", "tap")
+				must(t, "ip", "-n", "tenant", "address", "add", "10.0.0.5/24", "dev", "eth0")
+				must(t, "ip", "-n", "tenant", "route", "add", "169.254.169.254/32", "dev", "eth0")
+				file := filepath.Join(neutronDir, agent.dir, h.id+".conf")
+				start := func(header string) []int {
+					t.Helper()
+					put(t, file, strings.NewReplacer("@ID@", h.id, "@ADDRESS@", agent.address).Replace(proxy)+
+						"    http-request "+header+"\n")
+					return h.start([]string{filepath.Join(neutronDir, "external/pids", h.id+".pid.haproxy")}, "-f", file)
+				}
+				ask := func(want ...string) {
+					t.Helper()
+					address := strings.Replace(agent.address, "0.0.0.0", "10.0.0.2", 1)
+					r := h.tenant("busybox", "wget", "-q", "-O", "-", "http://"+address+"/openstack")
+					for _, line := range append(want, "GET /openstack", "X-Forwarded-For: 10.0.0.5") {
+						if !slices.Contains(strings.Split(r.stdout, "\n"), line) {
+							t.Errorf("exit status %d, and the request that arrived has no %q\n%s%s", r.status, line, r.stdout, r.stderr)
+						}
+					}
+				}
+				pids := start("set-header " + agent.header + " " + h.id)
+				ask(http.CanonicalHeaderKey(agent.header) + ": " + h.id)
+
+				// Its configuration is changed: the agent stops it and starts it again.
+				h.stop("15", pids)
+				pids = start("set-header X-Changed yes")
+				ask("X-Changed: yes")
+				h.stop("9", pids)
+			})
+		}
+	})
+}
+
+// serveMetadata answers at the metadata agent's socket with what has arrived.
+func serveMetadata(t *testing.T, socket string) {
+	t.Helper()
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(socket, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s\n", r.Method, r.URL)
+		for key := range r.Header {
+			fmt.Fprintf(w, "%s: %s\n", key, r.Header.Get(key))
+		}
+	})}
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+}
+
+func TestExampleKeepalived(t *testing.T) {
+	// Neutron advertises every two seconds, which takes a router twice as long to
+	// become the master.
+	const router = `global_defs {
+    notification_email_from neutron@openstack.local
+    router_id neutron
+}
+vrrp_instance VR_5 {
+    state BACKUP
+    interface tap
+    virtual_router_id 5
+    priority 50
+    garp_master_delay 60
+    nopreempt
+    advert_int 1
+    track_interface {
+        tap
+    }
+    virtual_ipaddress {
+        169.254.0.5/24 dev tap
+    }
+    virtual_ipaddress_excluded {
+        @VIPS@
+    }
+}
+`
+	forExample(t, "keepalived", func(t *testing.T, s *service) {
+		h := newHelper(t, *s, "qrouter")
+		dir := filepath.Join(neutronDir, "ha_confs")
+		file := filepath.Join(dir, h.id, "keepalived.conf")
+		pidFile := filepath.Join(dir, h.id+".pid.keepalived")
+		put(t, file, strings.ReplaceAll(router, "@VIPS@", "10.0.1.1/24 dev tap"))
+		pids := h.start([]string{pidFile, pidFile + "-vrrp"}, "-P", "-f", file, "-p", pidFile, "-r", pidFile+"-vrrp", "-D")
+		h.has(h.in.name, "169.254.0.5/24")
+		h.has(h.in.name, "10.0.1.1/24")
+		var journal string
+		eventually(t, "the journal says that it is the master", func() bool {
+			journal = must(t, "journalctl", "--output=cat", "--unit="+s.unit(h.in.name))
+			return strings.Contains(journal, "Entering MASTER STATE")
+		})
+		if strings.Count(journal, "Entering MASTER STATE") != 1 {
+			t.Errorf("the journal says more than once that it is the master\n%s", journal)
+		}
+
+		put(t, file, strings.ReplaceAll(router, "@VIPS@", "10.0.1.1/24 dev tap\n        10.0.2.1/24 dev tap"))
+		h.signal("HUP", pids[0])
+		h.has(h.in.name, "10.0.2.1/24")
+		h.stop("15", pids)
+		if left := h.ip("-brief", "-4", "address", "show", "tap"); strings.Contains(left, "10.0.1.1") {
+			t.Errorf("it has not given up its addresses: %s", left)
+		}
+	})
+}
+
+func TestExampleRadvd(t *testing.T) {
+	const router = `interface tap
+{
+   AdvSendAdvert on;
+   MinRtrAdvInterval 30;
+   MaxRtrAdvInterval 100;
+   AdvLinkMTU 1450;
+   prefix @PREFIX@
+   {
+        AdvOnLink on;
+        AdvAutonomous on;
+   };
+};
+`
+	forExample(t, "radvd", func(t *testing.T, s *service) {
+		h := newHelper(t, *s, "qrouter")
+		if r := h.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding"); r.status != 0 {
+			t.Fatal(r.stderr)
+		}
+		file := filepath.Join(neutronDir, "ra", h.id+".radvd.conf")
+		pidFile := filepath.Join(neutronDir, "external/pids", h.id+".pid.radvd")
+		put(t, file, strings.ReplaceAll(router, "@PREFIX@", "2001:db8:1::/64"))
+		pids := h.start([]string{pidFile}, "-C", file, "-p", pidFile, "-m", "syslog", "-u", "neutron")
+		// Of its own accord or asked by the tenant's machine.
+		h.has("tenant", "2001:db8:1:")
+
+		put(t, file, strings.ReplaceAll(router, "@PREFIX@", "2001:db8:2::/64"))
+		h.signal("HUP", pids[0])
+		h.has("tenant", "2001:db8:2:")
+		h.stop("9", pids)
+	})
+}
