@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -62,7 +63,11 @@ func lookUp(ctx context.Context, service, name string) (*Image, error) {
 	if err := hold(ctx, service, image.ID); err != nil {
 		return nil, err
 	}
-	return image, release(ctx, service, image.ID)
+	if err := release(ctx, service, image.ID); err != nil {
+		// An old image that stays is no reason not to start in the new one.
+		fmt.Fprintf(os.Stderr, "tripleo-wrapper: letting go of old images of %s: %v\n", service, err)
+	}
+	return image, nil
 }
 
 // describe takes over what podman image inspect says.
@@ -101,8 +106,14 @@ func (i *Image) describe(description string) error {
 }
 
 // pull pulls an image by the host's network, not by that of the sidecar, in
-// whose namespace systemd runs us. The calling thread has to be locked.
-func pull(ctx context.Context, name string) error {
+// whose namespace systemd runs us and to which the thread returns: it will be
+// the sidecar. The calling thread has to be locked.
+func pull(ctx context.Context, name string) (err error) {
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer own.Close()
 	host, err := os.Open("/proc/1/ns/net")
 	if err != nil {
 		return err
@@ -111,6 +122,11 @@ func pull(ctx context.Context, name string) error {
 	if err := unix.Setns(int(host.Fd()), unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("entering the host's network namespace: %w", err)
 	}
+	defer func() {
+		if backErr := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); backErr != nil {
+			err = errors.Join(err, fmt.Errorf("returning to the sidecar's network namespace: %w", backErr))
+		}
+	}()
 	_, err = podman(ctx, "pull", "--quiet", name)
 	return err
 }

@@ -121,7 +121,7 @@ func (t *tree) attach() error {
 	if err := t.makeDestination(); err != nil {
 		return fmt.Errorf("making a place for the bind of %s: %w", t.Source, err)
 	}
-	if err := unix.MoveMount(t.fd, "", unix.AT_FDCWD, t.Destination, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	if err := unix.MoveMount(t.fd, "", unix.AT_FDCWD, t.Destination, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS); err != nil {
 		return &os.PathError{Op: "binding " + t.Source + " to", Path: t.Destination, Err: err}
 	}
 	return unix.Close(t.fd)

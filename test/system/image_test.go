@@ -180,3 +180,28 @@ func TestImageUpdate(t *testing.T) {
 		t.Errorf("%d images are held, want 2", held)
 	}
 }
+
+// An image is pulled by the host's network, and the sidecar is in its own all
+// the same. Nothing can be pulled on a throwaway host: a stand-in for Podman
+// takes an image of the host, and notes in which network it was asked.
+func TestImagePull(t *testing.T) {
+	const fake, noted = "/usr/local/bin/podman", "/run/pulled-in"
+	script := `#!/bin/sh
+[ "$1" = pull ] && { readlink /proc/self/ns/net >` + noted + `; exec /usr/bin/podman tag localhost/agent localhost/pulled; }
+exec /usr/bin/podman "$@"
+`
+	if err := os.WriteFile(fake, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(fake)
+	defer os.Remove(noted)
+	defer run(t, "podman", "rmi", "localhost/pulled")
+	engines["pulled"] = "container_cli = \"systemd\"\nimage_name = \"localhost/pulled\""
+	defer delete(engines, "pulled")
+	s := define(t, "pulled", dnsmasq)
+	s.start(s.netns()) // which looks at its network namespace
+	s.start(s.netns())
+	if got, want := must(t, "cat", noted), must(t, "readlink", "/proc/1/ns/net"); got != want {
+		t.Errorf("pulled in %s, want the host's, %s", got, want)
+	}
+}
