@@ -64,7 +64,7 @@ type Activator struct {
 	// processes says which process is of which sidecar.
 	processes processes.Service
 
-	locks  keyedLocks    // per network namespace
+	locks  locks         // per network namespace
 	starts chan struct{} // one entry for each start under way
 
 	work   sync.WaitGroup // connections and spools being served
@@ -85,6 +85,7 @@ func New(service *options.Service, version string, log *slog.Logger, notify func
 		names:     netns.NewNames(layout.NetnsDir),
 		processes: processes.Service{Name: service.Name, Container: service.Container},
 		starts:    make(chan struct{}, maxStarts),
+		locks:     locks{file: layout.LockFile(service.Name)},
 	}
 	a.quiet.Store(time.Now().UnixNano())
 	return a
@@ -94,7 +95,7 @@ func New(service *options.Service, version string, log *slog.Logger, notify func
 // until there has been nothing to do for the service's idle timeout or ctx is
 // done. When it returns, all it has begun has ended.
 func (a *Activator) Serve(ctx context.Context, listeners []*net.UnixListener) error {
-	defer a.systemd.Close()
+	defer a.Close()
 	// Requests outlive ctx by stopGrace.
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -209,46 +210,5 @@ func (a *Activator) varlink() *varlink.Service {
 		Internal: func(err error) *varlink.Error {
 			return &varlink.Error{Name: protocol.ErrorFailed, Parameters: protocol.Failure{Message: err.Error()}}
 		},
-	}
-}
-
-// keyedLocks is a lock for each key, here a network namespace.
-type keyedLocks struct {
-	mu   sync.Mutex
-	held map[string]*keyedLock
-}
-
-type keyedLock struct {
-	held  chan struct{}
-	users int
-}
-
-// lock waits for the lock of a key until ctx is done.
-func (l *keyedLocks) lock(ctx context.Context, key string) (unlock func(), err error) {
-	l.mu.Lock()
-	if l.held == nil {
-		l.held = map[string]*keyedLock{}
-	}
-	k := l.held[key]
-	if k == nil {
-		k = &keyedLock{held: make(chan struct{}, 1)}
-		l.held[key] = k
-	}
-	k.users++
-	l.mu.Unlock()
-
-	leave := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if k.users--; k.users == 0 {
-			delete(l.held, key)
-		}
-	}
-	select {
-	case k.held <- struct{}{}:
-		return func() { <-k.held; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, ctx.Err()
 	}
 }

@@ -14,58 +14,81 @@ import (
 
 // What an operator does to one sidecar, by the same steps that a request takes,
 // in a process of the operator's: nothing of this can be asked for through the
-// activation socket. A request that comes meanwhile for the same sidecar goes
-// its own way, and systemd puts the jobs of both in a row.
+// activation socket. A request for the same sidecar waits meanwhile.
 
-// Close ends the connection to systemd of an activator that does not serve.
-func (a *Activator) Close() { a.systemd.Close() }
+// Close ends the connection to systemd, and gives back all locks.
+func (a *Activator) Close() {
+	a.systemd.Close()
+	a.locks.close()
+}
 
 // StartAgain starts the sidecar of a network namespace that is down, with the
 // arguments that it had last, and waits until it is ready. One that is up is
 // left alone.
 func (a *Activator) StartAgain(ctx context.Context, netns string) error {
-	return a.again(ctx, netns, func(ctx context.Context, unit string) (manager.State, error) {
+	return a.again(ctx, netns, "started", func(ctx context.Context, unit string) (manager.State, error) {
 		return a.systemd.Start(ctx, unit)
 	})
 }
 
 // Restart stops the sidecar of a network namespace, if it is up, starts it with
-// the arguments that it had last, and waits until it is ready.
+// the arguments that it had last, and waits until it is ready. One that fails is
+// stopped.
 func (a *Activator) Restart(ctx context.Context, netns string) error {
-	return a.again(ctx, netns, func(ctx context.Context, unit string) (manager.State, error) {
+	return a.again(ctx, netns, "restarted", func(ctx context.Context, unit string) (manager.State, error) {
 		return a.systemd.Restart(ctx, unit)
 	})
 }
 
 // StopSidecar stops the sidecar of a network namespace.
 func (a *Activator) StopSidecar(ctx context.Context, netns string) error {
-	return a.stop(ctx, a.unit(netns))
-}
-
-// Reason returns what an error of these says, on one line.
-func Reason(err error) string { return reason(err) }
-
-func (a *Activator) again(ctx context.Context, netns string, start func(context.Context, string) (manager.State, error)) error {
 	unlock, err := a.locks.lock(ctx, netns)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	ctx, cancel := context.WithTimeout(ctx, a.service.ReadyTimeout+2*stopTimeout)
+	if err := a.stop(ctx, a.unit(netns)); err != nil {
+		return err
+	}
+	a.requestLog("", netns).Info("stopped by an operator")
+	return nil
+}
+
+// Reason returns what an error of these says, on one line.
+func Reason(err error) string { return reason(err) }
+
+func (a *Activator) again(operator context.Context, netns, done string,
+	start func(context.Context, string) (manager.State, error),
+) error {
+	unlock, err := a.locks.lock(operator, netns)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ctx, cancel := context.WithTimeout(operator, a.service.ReadyTimeout+2*stopTimeout)
 	defer cancel()
 	s, err := a.lastTime(netns)
 	if err != nil {
 		return err
 	}
+	state, err := a.systemd.State(ctx, a.unit(netns))
+	if err != nil || done == "started" && state.Active() {
+		return err
+	}
 	began := time.Now()
-	state, err := start(ctx, a.unit(netns))
+	state, err = start(ctx, a.unit(netns))
 	if err == nil {
 		err = a.awaitReady(ctx, s, state, began.Add(a.service.ReadyTimeout))
+	}
+	if operator.Err() != nil {
+		// Whatever systemd was told to do goes on.
+		return fmt.Errorf("not waited for any longer: %w", operator.Err())
 	}
 	if err != nil {
 		return a.failed(ctx, s, began, err)
 	}
 	a.recordReady(s)
+	s.log.Info(fmt.Sprintf("%s by an operator in %.3f s", done, time.Since(began).Seconds()))
 	return nil
 }
 

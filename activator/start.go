@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -45,8 +46,9 @@ type sidecar struct {
 	arguments []string
 	environ   []string  // NAME=VALUE
 	pidFiles  []string  // below the service's directory, relative to it
-	spooled   time.Time // when it was spooled; zero for one that is asked for now
 	request   string    // the request's id; "" where it has none
+	asked     time.Time // when the request was made, in whole microseconds
+	spooled   bool
 	log       *slog.Logger
 }
 
@@ -107,7 +109,10 @@ func (a *Activator) sidecar(name string, id netns.ID, request *protocol.Start) (
 		return nil, fmt.Errorf("an argument is not UTF-8, and %[1]s keeps a command as JSON, which has no other text; "+
 			"call %[2]s with UTF-8 only, or let systemd run it (container_cli)", a.service.Container, a.service.Name)
 	}
-	s := &sidecar{netns: name, namespace: id, arguments: arguments, log: a.requestLog(request.ID, name)}
+	s := &sidecar{
+		netns: name, namespace: id, arguments: arguments, asked: time.Now().Truncate(time.Microsecond),
+		log: a.requestLog(request.ID, name),
+	}
 	for _, variable := range slices.Sorted(maps.Keys(request.Environment)) {
 		value := request.Environment[variable]
 		if slices.Contains(a.service.PassEnvironment, variable) && strings.IndexByte(value, 0) < 0 {
@@ -310,7 +315,8 @@ type record struct {
 	arguments []byte
 	namespace []byte
 	request   string    // id of the request; "" for one without
-	when      time.Time // when it was written, right before the start
+	asked     time.Time // when the request was made
+	when      time.Time // when this was written, right before the start
 	ready     bool      // whether it has been ready since
 }
 
@@ -319,18 +325,19 @@ func (r *record) matches(s *sidecar) bool {
 	return err == nil && string(r.arguments) == string(arguments) && string(r.namespace) == s.namespace.String()
 }
 
-// overtakes says why a spooled request is not to be served, nil if it is. What
-// has been recorded since it was spooled came later, unless it is this very
-// request: then it was tried before, by an activator that is no more perhaps.
-// If that worked, the sidecar may have been stopped on purpose since.
+// overtakes says why a spooled request is not to be served, nil if it is. One
+// that was made later has been served, or this very one: it was tried before
+// then, by an activator that is no more perhaps, and if that worked the sidecar
+// may have been stopped on purpose since.
 func (r *record) overtakes(s *sidecar) error {
+	same := r.request == s.request && (s.request != "" || r.asked.Equal(s.asked) && r.matches(s))
 	switch {
-	case s.spooled.IsZero() || !r.when.After(s.spooled):
+	case !s.spooled:
 		return nil
-	case r.request != s.request || s.request == "" && !r.matches(s):
-		return errSuperseded
-	case r.ready:
+	case same && r.ready:
 		return errServed
+	case !same && r.asked.After(s.asked) && !r.asked.After(time.Now()): // unless the clock was set back
+		return errSuperseded
 	}
 	return nil
 }
@@ -351,28 +358,28 @@ func (a *Activator) recorded(netns string) record {
 	if r.namespace, err = os.ReadFile(layout.NetnsFile(a.service.Name, netns)); err != nil {
 		return record{}
 	}
-	environ, err := os.ReadFile(layout.EnvFile(a.service.Name, netns))
-	if err != nil {
-		return record{}
+	// Of no use but to order requests.
+	if asked, err := os.ReadFile(layout.AskedFile(a.service.Name, netns)); err == nil {
+		r.asked, r.request = parseAsked(string(asked))
 	}
-	r.request = requestOf(environ)
 	_, err = os.Stat(layout.ReadyFile(a.service.Name, netns))
 	r.ready = err == nil
 	return r
 }
 
-// requestOf returns the id of the request that an environment was kept for.
-func requestOf(environ []byte) string {
-	variables, err := arglist.Decode(environ)
+// formatAsked makes a line of when a request was made and of its id.
+func formatAsked(asked time.Time, request string) string {
+	return fmt.Sprintf("%d %s\n", asked.UnixMicro(), request)
+}
+
+// parseAsked reads what formatAsked made.
+func parseAsked(line string) (asked time.Time, request string) {
+	microseconds, request, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+	usec, err := strconv.ParseInt(microseconds, 10, 64)
 	if err != nil {
-		return ""
+		return time.Time{}, ""
 	}
-	for _, variable := range variables {
-		if id, ok := strings.CutPrefix(variable, layout.RequestVariable+"="); ok {
-			return id
-		}
-	}
-	return ""
+	return time.UnixMicro(usec), request
 }
 
 // record keeps what a sidecar is about to be started with. Its unit is down.
@@ -400,6 +407,7 @@ func (a *Activator) record(s *sidecar) error {
 	}{
 		{layout.NetnsFile(a.service.Name, s.netns), []byte(s.namespace.String())},
 		{layout.EnvFile(a.service.Name, s.netns), environ},
+		{layout.AskedFile(a.service.Name, s.netns), []byte(formatAsked(s.asked, s.request))},
 		{layout.ArgsFile(a.service.Name, s.netns), arguments},
 	} {
 		if err := dir.WriteFile(filepath.Base(file.name), file.content, 0o600); err != nil {

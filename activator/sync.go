@@ -31,6 +31,8 @@ const (
 	// finishRetry is how long to wait before the next try to put away a spool
 	// that has been served.
 	finishRetry = 10 * time.Second
+	// maxFailed is how large processes.failed may become, in bytes.
+	maxFailed = 4 << 20
 	// lateWrite is how long after it was served a spool may still grow: a
 	// shell that has opened a file to append to it writes at once.
 	lateWrite = 100 * time.Millisecond
@@ -146,6 +148,19 @@ func (a *Activator) reject(dir *beneath.Dir, name string, cause error) {
 		cause, dir.Path(), rejected))
 }
 
+// rejectTaken does so with a spool that has become none while it was served.
+func (a *Activator) rejectTaken(name string, cause error) {
+	dir, err := a.stateDir()
+	if err != nil {
+		a.log.Error("cannot put away what is no spool: " + err.Error())
+		return
+	}
+	defer dir.Close()
+	a.spools.mu.Lock()
+	defer a.spools.mu.Unlock()
+	a.reject(dir, name, cause)
+}
+
 // A spooled request, and why it has not been served yet.
 type spooled struct {
 	spool.Request
@@ -196,8 +211,21 @@ func (a *Activator) serveSpool(ctx context.Context, name string, batch []*spoole
 			return
 		}
 		late, grown, err := a.readTaken(name, size)
-		more = err == nil && grown > size
-		batch, size = late, grown
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return
+		case errors.Is(err, beneath.ErrUnfit):
+			a.rejectTaken(name, err)
+			return
+		case err != nil:
+			batch = nil
+			if !a.await(ctx, err) {
+				return
+			}
+		default:
+			more = grown > size
+			batch, size = late, grown
+		}
 	}
 	for err := a.removeTaken(name); err != nil; err = a.removeTaken(name) {
 		if !a.await(ctx, err) {
@@ -338,7 +366,7 @@ func (a *Activator) serveSpooled(ctx context.Context, entry *spooled) (final boo
 	if err != nil {
 		return true, err
 	}
-	s.spooled = time.UnixMicro(entry.Time)
+	s.spooled, s.asked = true, time.UnixMicro(entry.Time)
 	_, err = a.start(ctx, s)
 	if errors.Is(err, errSuperseded) || errors.Is(err, errServed) {
 		log.Warn("dropped a spooled request: "+err.Error(), journal.Result, journal.Dropped)
@@ -370,6 +398,9 @@ func (a *Activator) keepFailed(failed []*spooled) error {
 		}
 		fmt.Fprintf(&lines, "# %s %s\n%s\n", time.Now().UTC().Format(time.RFC3339), reason(entry.err), text)
 	}
+	if err := a.rotateFailed(dir); err != nil {
+		return err
+	}
 	if err := dir.Append(layout.SpoolFailed, []byte(lines.String()), 0o600); err != nil {
 		return err
 	}
@@ -379,6 +410,19 @@ func (a *Activator) keepFailed(failed []*spooled) error {
 		a.requestLog(entry.ID, entry.Netns).Error(message, journal.Result, journal.GaveUp)
 	}
 	return nil
+}
+
+// rotateFailed puts processes.failed away when it has become large, in the place
+// of an older one: it is for people to read.
+func (a *Activator) rotateFailed(dir *beneath.Dir) error {
+	size, err := dir.Size(layout.SpoolFailed)
+	if errors.Is(err, os.ErrNotExist) || err == nil && size < maxFailed {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return dir.Rename(layout.SpoolFailed, layout.SpoolFailedOld)
 }
 
 // stopOrphans stops, in the background, the sidecars whose network namespace

@@ -91,16 +91,29 @@ func (d *Dir) Exists(name string) (bool, error) {
 
 // Mode returns the permission bits of what has that name.
 func (d *Dir) Mode(name string) (os.FileMode, error) {
-	f, err := d.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
+	info, err := d.stat(name)
 	if err != nil {
 		return 0, err
 	}
 	return info.Mode().Perm(), nil
+}
+
+// Size returns the size of what has that name, in bytes.
+func (d *Dir) Size(name string) (int64, error) {
+	info, err := d.stat(name)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (d *Dir) stat(name string) (os.FileInfo, error) {
+	f, err := d.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Stat()
 }
 
 func (d *Dir) open(name string, flags int, mode os.FileMode) (*os.File, error) {

@@ -495,3 +495,21 @@ func TestOpenErrors(t *testing.T) {
 	_, err = beneath.Open(file)
 	check(t, "Open of a file", err, unix.ENOTDIR)
 }
+
+func TestSize(t *testing.T) {
+	name := t.TempDir()
+	if err := os.WriteFile(filepath.Join(name, "file"), []byte("four"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := beneath.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if size, err := dir.Size("file"); err != nil || size != 4 {
+		t.Errorf("size %d, error %v", size, err)
+	}
+	if _, err := dir.Size("missing"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("of a missing file: error %v", err)
+	}
+}

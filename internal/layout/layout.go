@@ -47,15 +47,16 @@ const (
 
 // Files in <service_dir>/<service>.
 const (
-	Wrapper        = "wrapper"             // the script that is mounted over the helper's binary
-	Client         = ClientProgram         // a copy of the static client
-	Socket         = "activator.sock"      // the activation socket
-	Spool          = "processes"           // requests made while the socket was away
-	SpoolTimestamp = "processes-timestamp" // touched after each append to the spool
-	SpoolLock      = "processes.lock"      // flock(2) of whoever changes the spool
-	SpoolTaken     = "processes.taken-"    // prefix: a spool whose requests are being served, see SpoolsTaken
-	SpoolFailed    = "processes.failed"    // spooled requests that were given up
-	SpoolRejected  = "processes.rejected-" // prefix: what stood in the spool's place and is no spool
+	Wrapper        = "wrapper"              // the script that is mounted over the helper's binary
+	Client         = ClientProgram          // a copy of the static client
+	Socket         = "activator.sock"       // the activation socket
+	Spool          = "processes"            // requests made while the socket was away
+	SpoolTimestamp = "processes-timestamp"  // touched after each append to the spool
+	SpoolLock      = "processes.lock"       // flock(2) of whoever changes the spool
+	SpoolTaken     = "processes.taken-"     // prefix: a spool whose requests are being served, see SpoolsTaken
+	SpoolFailed    = "processes.failed"     // spooled requests that were given up
+	SpoolFailedOld = "processes.failed.old" // the one before, which had become large
+	SpoolRejected  = "processes.rejected-"  // prefix: what stood in the spool's place and is no spool
 )
 
 // SpoolsTaken returns the names that a spool can have while its requests are
@@ -112,6 +113,16 @@ func ReadyFile(service, netns string) string {
 	return path.Join(ServiceRuntimeDir(service), netns+".ready")
 }
 
+// AskedFile returns the file that says which request the sidecar of a network
+// namespace was started for last, and when that request was made.
+func AskedFile(service, netns string) string {
+	return path.Join(ServiceRuntimeDir(service), netns+".asked")
+}
+
+// LockFile returns the file whose bytes are the locks of the network namespaces
+// of a service.
+func LockFile(service string) string { return path.Join(ServiceRuntimeDir(service), "lock") }
+
 // DefinitionFile returns the file that says by which version of the definition
 // (units.Digest) the sidecar of a network namespace was started last.
 func DefinitionFile(service, netns string) string {
@@ -144,7 +155,7 @@ func ImageVolume(service, id string) string { return service + "-" + id }
 // namespace.
 func Records(service, netns string) []string {
 	return []string{
-		ReadyFile(service, netns), DefinitionFile(service, netns), NetnsFile(service, netns), EnvFile(service, netns),
+		ReadyFile(service, netns), AskedFile(service, netns), DefinitionFile(service, netns), NetnsFile(service, netns), EnvFile(service, netns),
 		CIDFile(service, netns), ImageFile(service, netns), ArgsFile(service, netns),
 	}
 }

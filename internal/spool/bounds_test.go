@@ -32,8 +32,8 @@ func TestAppendToAFullSpool(t *testing.T) {
 // that are no requests.
 func TestParseBounds(t *testing.T) {
 	requests, bad := spool.Parse([]byte(strings.Repeat("q -k\n", 200_000)), 0)
-	if len(requests) != 50_000 || len(bad) != 1 {
-		t.Errorf("%d requests and %d bad lines of 200000, want 50000 and 1", len(requests), len(bad))
+	if len(requests) != 100_000 || len(bad) != 1 {
+		t.Errorf("%d requests and %d bad lines of 200000, want 100000 and 1", len(requests), len(bad))
 	}
 	if requests, bad := spool.Parse([]byte(strings.Repeat("{bad\n", 10_000)), 0); len(requests) != 0 || len(bad) != 100 {
 		t.Errorf("%d requests and %d bad lines, want 0 and 100", len(requests), len(bad))

@@ -30,11 +30,11 @@ import (
 // thousand requests of Neutron's usual length.
 const MaxSize = 16 << 20
 
-// maxLines is how many lines of a spool are read, and maxBad how many of them
-// are kept that are no requests. A host has some thousand network namespaces,
-// and an agent asks again for each once a minute.
+// maxLines is how many lines of a spool are read, more than requests of usual
+// length fill it with, and maxBad how many of them are kept that are no
+// requests. Each takes memory that its length does not tell.
 const (
-	maxLines = 50000
+	maxLines = 100000
 	maxBad   = 100
 )
 
