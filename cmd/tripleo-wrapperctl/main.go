@@ -54,9 +54,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		return 0
 	case errors.As(err, &failed):
-		for line := range strings.Lines(failed.message()) {
-			fmt.Fprintln(stderr, c.stderr.Colour(terminal.Bad, "tripleo-wrapperctl:"), strings.TrimSuffix(line, "\n"))
-		}
+		c.complain(terminal.Bad, failed.message())
 		return failed.status
 	}
 	fmt.Fprintf(stderr, "tripleo-wrapperctl: %v; try --help\n", err)
@@ -195,10 +193,16 @@ func (c *control) printJSON(value any) error {
 
 // warn reports what does not keep a command from going on.
 func (c *control) warn(err error) {
-	if err == nil {
-		return
+	if err != nil {
+		c.complain(terminal.Warn, err.Error())
 	}
-	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintln(c.stderr, c.stderr.Colour(terminal.Warn, "tripleo-wrapperctl:"), strings.TrimSuffix(line, "\n"))
+}
+
+// complain prints a message of some lines, parts of which may be somebody
+// else's.
+func (c *control) complain(colour terminal.Colour, message string) {
+	for line := range strings.Lines(message) {
+		line = terminal.Printable(strings.TrimSuffix(line, "\n"))
+		fmt.Fprintln(c.stderr, c.stderr.Colour(colour, "tripleo-wrapperctl:"), line)
 	}
 }

@@ -48,7 +48,7 @@ func (c *control) metrics(ctx context.Context, output, state string) error {
 			return fmt.Errorf("reading the counts so far: %w", err)
 		}
 	}
-	query := journal.Query{After: counters.Cursor, Boot: counters.Cursor == "", Matches: []string{"SYSLOG_IDENTIFIER=" + layout.ActivatorProgram}}
+	query := journal.Query{After: counters.Cursor, Boot: counters.Cursor == "", Matches: []string{journal.ProgramIs(layout.Activator())}}
 	if err := journal.Each(ctx, query, counters.Count); err != nil {
 		return err
 	}
@@ -59,9 +59,7 @@ func (c *control) metrics(ctx context.Context, output, state string) error {
 	var services []inventory.Service
 	for i := range set.Services {
 		service, err := host.Service(ctx, &set.Services[i], sidecars)
-		if err != nil {
-			return err
-		}
+		c.warn(err)
 		services = append(services, service)
 	}
 	for i := range set.Broken {

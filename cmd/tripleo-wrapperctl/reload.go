@@ -211,8 +211,12 @@ func (c *control) startService(ctx context.Context, service *conf.Service, befor
 		}
 		return "restarted", nil
 	case before[activator] != after[activator]:
-		// The next request starts it again.
-		return "", c.systemd.Stop(ctx, activator)
+		// One job: callers start it again while it ends.
+		state, err := c.systemd.State(ctx, activator)
+		if err == nil && !state.Down() {
+			_, err = c.systemd.Restart(ctx, activator)
+		}
+		return "", err
 	}
 	return "", nil
 }

@@ -154,8 +154,13 @@ func killScripts(s *conf.Service) []Finding {
 	want := path.Join(s.Dir, layout.KillScripts)
 	other := ""
 	found := false
-	_ = filepath.WalkDir(s.ConfigBindMount.Source, func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.Type().IsRegular() || path.Ext(name) != ".ini" && path.Ext(name) != ".conf" {
+	source, err := filepath.EvalSymlinks(s.ConfigBindMount.Source)
+	if err != nil {
+		return nil // said of the bind mount already
+	}
+	_ = filepath.WalkDir(source, func(name string, _ fs.DirEntry, err error) error {
+		info, statErr := os.Stat(name)
+		if err != nil || statErr != nil || !info.Mode().IsRegular() || path.Ext(name) != ".ini" && path.Ext(name) != ".conf" {
 			return nil // what cannot be read says nothing
 		}
 		value := killScriptsPath(name)

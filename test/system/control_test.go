@@ -5,6 +5,7 @@ package system
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -539,15 +540,85 @@ func TestControlRunCommand(t *testing.T) {
 	mention(t, control(t, 0, "cat", s.name), "# "+s.name+"@.service", "ExecStart=")
 }
 
-// A call that takes long ends when its caller has had enough.
+// slowDnsmasq is ready after two seconds.
+const slowDnsmasq = `
+cmd = "sleep 2; exec /usr/sbin/dnsmasq -k"
+[ready]
+pid_file_option = ["--pid-file", "-x"]
+timeout = "10s"
+`
+
+// An operator who has seen enough leaves the sidecar to systemd.
 func TestControlInterrupted(t *testing.T) {
-	s := define(t, "systemd", "cmd = [\"/bin/sleep\", \"1000\"]\n[ready]\npid_file = \"@DIR@/never\"\ntimeout = \"60s\"\n")
+	s := define(t, "systemd", slowDnsmasq)
 	n := s.netns()
-	go s.call(n)
-	eventually(t, "it is starting", func() bool { return s.running() == 1 })
-	r := run(t, "timeout", "--signal=INT", "--preserve-status", "2", "tripleo-wrapperctl", "restart", s.name, n.name)
-	if r.status != 1 || r.took > 20*time.Second {
-		t.Errorf("exit status %d after %v\n%s", r.status, r.took, r.stderr)
+	pid := s.start(n)
+	r := run(t, "timeout", "--signal=INT", "--preserve-status", "1", "tripleo-wrapperctl", "restart", s.name, n.name)
+	if r.status != 1 || r.took > 5*time.Second {
+		t.Errorf("exit status %d after %v", r.status, r.took)
 	}
-	run(t, "systemctl", "stop", s.unit(n.name))
+	mention(t, r, "not waited for any longer")
+	eventually(t, "it is back", func() bool { got := s.list()[n.name]; return got.State == "running" && got.PID != pid })
+}
+
+// An operator and an agent who want something of the same sidecar at the same
+// time: both are served, and what the agent was told holds.
+func TestControlBesideAgent(t *testing.T) {
+	s := define(t, "systemd", slowDnsmasq)
+	for _, more := range [][]string{nil, {"--quiet-dhcp"}} {
+		n := s.netns()
+		s.start(n)
+		done := make(chan result)
+		go func() { done <- run(t, "tripleo-wrapperctl", "restart", s.name, n.name) }()
+		time.Sleep(500 * time.Millisecond)
+		pid := s.start(n, more...)
+		if r := <-done; r.status != 0 {
+			t.Errorf("restart: exit status %d\n%s", r.status, r.stderr)
+		}
+		if got := s.list()[n.name]; got.State != "running" || got.PID != pid {
+			t.Errorf("with %q: %+v, want process %d", more, got, pid)
+		}
+	}
+
+	// start leaves alone what is up, ready or not.
+	n := s.netns()
+	pid := s.start(n)
+	if err := os.Remove(n.pidFile); err != nil {
+		t.Fatal(err)
+	}
+	control(t, 0, "start", s.name, n.name)
+	if got := s.list()[n.name]; got.State != "running" || got.PID != pid {
+		t.Errorf("after start: %+v, want process %d", got, pid)
+	}
+}
+
+// What an agent puts into its directory, or answers in the activator's place,
+// does nothing to an operator's terminal or to the metrics of others.
+func TestControlHostileDirectory(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	if err := os.Symlink("/etc/passwd", s.state("processes.failed")); err != nil {
+		t.Fatal(err)
+	}
+	r := control(t, 0, "metrics")
+	mention(t, r, `socket_active{service="`+s.name+`"} 1`, "processes.failed")
+
+	must(t, "systemctl", "stop", "tripleo-wrappers.target")
+	defer must(t, "systemctl", "start", "tripleo-wrappers.target")
+	os.Remove(s.state("activator.sock"))
+	listener, err := net.Listen("unix", s.state("activator.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, `{"error":"\u001b]0;owned\u0007\u001b[2J"}`+"\x00")
+	}()
+	if r := control(t, 1, "sync", s.name); strings.ContainsAny(r.stderr+r.stdout, "\x1b\x07") {
+		t.Errorf("escape sequences arrive: %q", r.stderr)
+	}
 }
