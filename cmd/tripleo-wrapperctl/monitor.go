@@ -21,7 +21,7 @@ func (c *control) monitorCommand() *cobra.Command {
 	var interval time.Duration
 	command := &cobra.Command{
 		Use:   "monitor [SERVICE...]",
-		Short: "Watch requests and sidecars as they come and go",
+		Short: "Watch requests as they come, and how the services do",
 		Long: `Watch the requests for all services, or for some, and on a terminal also how
 many sidecars they have, until Ctrl-C. Elsewhere each step of a request is a
 line, or with --json an object.`,
