@@ -64,9 +64,10 @@ func (c *control) restartCommand() *cobra.Command {
 		Short: "Restart sidecars, a few at a time",
 		Long: `Restart sidecars with the arguments that they have, by the definition as it is
 now, and wait until each is ready. They are restarted one after the other, or
---parallel at a time; after the first that fails no other is begun. With --all,
-all of the service; with --outdated, those whose definition or image has changed
-since they were started.`,
+--parallel at a time; after the first that fails no other is begun. That one is
+down until start, or its agent, brings it up. With --all, all of the service;
+with --outdated, those whose definition or image has changed since they were
+started.`,
 		Example: `  tripleo-wrapperctl restart neutron-dnsmasq --outdated
   tripleo-wrapperctl restart neutron-haproxy --all --parallel=4`,
 	}, func(s *inventory.Sidecar) bool { return s.State != inventory.Stopped && s.State != inventory.NotOurs })
