@@ -81,32 +81,13 @@ func Parent(pid int) (int, error) {
 	return strconv.Atoi(fields[1])
 }
 
-// Children returns the pids of a process's children. It fails where the kernel
-// was built without CONFIG_PROC_CHILDREN.
-func Children(pid int) ([]int, error) {
-	list, err := os.ReadFile(file(pid, path.Join("task", strconv.Itoa(pid), "children")))
+// Arguments returns the command line of a process.
+func Arguments(pid int) ([]string, error) {
+	list, err := os.ReadFile(file(pid, "cmdline"))
 	if err != nil {
 		return nil, err
 	}
-	var children []int
-	for field := range strings.FieldsSeq(string(list)) {
-		child, err := strconv.Atoi(field)
-		if err != nil {
-			return nil, err
-		}
-		children = append(children, child)
-	}
-	return children, nil
-}
-
-// SameCgroup says whether two processes are in the same control group.
-func SameCgroup(pid, other int) (bool, error) {
-	cgroups, err := os.ReadFile(file(pid, "cgroup"))
-	if err != nil {
-		return false, err
-	}
-	others, err := os.ReadFile(file(other, "cgroup"))
-	return bytes.Equal(cgroups, others), err
+	return strings.Split(strings.TrimSuffix(string(list), "\x00"), "\x00"), nil
 }
 
 // Unit returns the systemd unit that a process belongs to, or "" for one that

@@ -285,36 +285,21 @@ func TestAliveOfAnOddName(t *testing.T) {
 	}
 }
 
-func TestParentAndChildren(t *testing.T) {
+func TestParent(t *testing.T) {
 	if parent, err := Parent(os.Getpid()); err != nil || parent != os.Getppid() {
 		t.Errorf("parent %d, want %d, error %v", parent, os.Getppid(), err)
 	}
-	shell := exec.Command("sh", "-c", "sleep 1000 & first=$!; sleep 1000 & echo $first $!; wait")
-	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	stdout, err := shell.StdoutPipe()
-	if err != nil {
+}
+
+func TestArguments(t *testing.T) {
+	sleep := exec.Command("sleep", "1000", "0s")
+	if err := sleep.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if err := shell.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = unix.Kill(-shell.Process.Pid, unix.SIGKILL)
-		_ = shell.Wait() // it was killed
-	})
-	var first, second int
-	if _, err := fmt.Fscan(stdout, &first, &second); err != nil {
-		t.Fatal(err)
-	}
-	got, err := Children(shell.Process.Pid)
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip("this kernel was built without CONFIG_PROC_CHILDREN")
-	}
-	if want := []int{first, second}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("children %v, want %v, error %v", got, want, err)
-	}
-	if got, err := Children(first); err != nil || len(got) > 0 {
-		t.Errorf("children of a child %v, error %v", got, err)
+	defer sleep.Wait()
+	defer sleep.Process.Kill()
+	if got, err := Arguments(sleep.Process.Pid); err != nil || !slices.Equal(got, sleep.Args) {
+		t.Errorf("%q, want %q, error %v", got, sleep.Args, err)
 	}
 }
 
@@ -325,11 +310,10 @@ func TestProcessesThatAreGone(t *testing.T) {
 	}
 	pid := command.Process.Pid
 	_, parentErr := Parent(pid)
-	_, childrenErr := Children(pid)
+	_, argumentsErr := Arguments(pid)
 	_, unitErr := Unit(pid)
 	_, containerErr := Container(pid)
-	_, sameErr := SameCgroup(os.Getpid(), pid)
-	for what, err := range map[string]error{"Parent": parentErr, "Children": childrenErr, "Unit": unitErr, "Container": containerErr, "SameCgroup": sameErr} {
+	for what, err := range map[string]error{"Parent": parentErr, "Arguments": argumentsErr, "Unit": unitErr, "Container": containerErr} {
 		if !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: error %v, want %v", what, err, fs.ErrNotExist)
 		}
@@ -343,22 +327,5 @@ func TestUnit(t *testing.T) {
 	}
 	if unit, err := Unit(os.Getpid()); err != nil || unit != ofCgroup(cgroups, outermostUnit) {
 		t.Errorf("unit %q, error %v", unit, err)
-	}
-}
-
-func TestSameCgroup(t *testing.T) {
-	if same, err := SameCgroup(os.Getpid(), os.Getpid()); err != nil || !same {
-		t.Errorf("of one process: %v, error %v", same, err)
-	}
-	own, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, err := os.ReadFile("/proc/1/cgroup")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if same, err := SameCgroup(os.Getpid(), 1); err != nil || same != (string(own) == string(first)) {
-		t.Errorf("of this process and the first: %v, error %v", same, err)
 	}
 }

@@ -10,6 +10,7 @@
 package processes
 
 import (
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/readiness"
 )
 
 // A Service is one whose processes are looked at.
@@ -87,7 +89,9 @@ func (s Service) Command(netns string, main int) int {
 	case options.Podman:
 		// The main process is conmon, which outlives the container's own
 		// process by a moment.
-		processes, err = contained(main)
+		var pid int
+		pid, err = containerProcess(main)
+		processes = []int{pid}
 	case options.Docker:
 		// The main process stays with the container, which is not its child.
 		processes, err = s.containerProcesses(netns)
@@ -95,8 +99,7 @@ func (s Service) Command(netns string, main int) int {
 		return main
 	}
 	if err != nil {
-		// The kernel does not tell (CONFIG_PROC_CHILDREN); the end of the main
-		// process will.
+		// Nobody tells; the end of the main process will.
 		return main
 	}
 	for _, pid := range processes {
@@ -107,17 +110,24 @@ func (s Service) Command(netns string, main int) int {
 	return 0
 }
 
-// contained returns the children of conmon that are of its container. Others,
-// in conmon's own control group, make the container or clear up behind it.
-func contained(conmon int) ([]int, error) {
-	children, err := proc.Children(conmon)
+// containerProcess returns the first process of the container that a conmon
+// watches, from the pid file that conmon was told to write (conmon(8), --pid).
+// What else is there came later, or clears up behind it: when the first one ends,
+// so does the container.
+func containerProcess(conmon int) (int, error) {
+	words, err := proc.Arguments(conmon)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	return slices.DeleteFunc(children, func(child int) bool {
-		same, err := proc.SameCgroup(child, conmon)
-		return err != nil || same
-	}), nil
+	i := slices.Index(words, "-p")
+	if i < 0 || i+1 == len(words) {
+		return 0, fmt.Errorf("process %d names no pid file", conmon)
+	}
+	content, err := os.ReadFile(words[i+1])
+	if err != nil {
+		return 0, err
+	}
+	return readiness.ParsePID(content)
 }
 
 // containerProcesses returns the processes of a sidecar's container of Docker
