@@ -35,14 +35,11 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 	if err != nil {
 		return err
 	}
-	settled := time.Now()
-	if len(s.pidFiles) == 0 {
-		since, err := a.systemd.ActiveSince(ctx, state.Unit)
-		if err != nil {
-			return err
-		}
-		settled = time.UnixMicro(since).Add(settleTime)
+	since, err := a.systemd.ActiveSince(ctx, state.Unit)
+	if err != nil {
+		return err
 	}
+	settled := time.UnixMicro(since).Add(settleTime)
 	said := ""
 	for look := firstLook; ; look = min(2*look, lastLook) {
 		alive := a.processAlive(s, main)
@@ -60,12 +57,12 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 				return errEnded
 			}
 		}
-		waitingFor := a.notReady(s)
+		waitingFor, itself := a.notReady(s, main)
 		if waitingFor != said {
 			s.log.Debug("not ready yet: " + waitingFor)
 			said = waitingFor
 		}
-		if alive && waitingFor == "" && time.Now().After(settled) {
+		if alive && waitingFor == "" && (itself || time.Now().After(settled)) {
 			return nil
 		}
 		if time.Now().After(deadline) {
@@ -93,43 +90,49 @@ func (a *Activator) processAlive(s *sidecar, main int) bool {
 	return a.processes.Command(s.netns, main) != 0
 }
 
-// notReady says what a sidecar is still waited for; nothing when it is ready.
-func (a *Activator) notReady(s *sidecar) string {
+// notReady says what a sidecar is still waited for; nothing when it is ready. It
+// also says whether a pid file names the sidecar's command itself. Where none
+// does, the command may be about to end: one that leaves the foreground has
+// another process behind it that the pid file names, and that dies with it.
+func (a *Activator) notReady(s *sidecar, main int) (waitingFor string, itself bool) {
 	if len(s.pidFiles) == 0 {
-		return ""
+		return "", false
 	}
 	dir, err := beneath.Open(a.service.Dir)
 	if err != nil {
-		return err.Error()
+		return err.Error(), false
 	}
 	defer dir.Close()
 	var missing []string
 	for _, file := range s.pidFiles {
-		if err := a.namesProcessOf(s.netns, dir, file); err != nil {
+		pid, err := a.processNamedIn(s.netns, dir, file)
+		if err != nil {
 			missing = append(missing, err.Error())
+			continue
 		}
+		itself = itself || a.processes.IsCommand(s.netns, main, pid)
 	}
-	return strings.Join(missing, "; ")
+	return strings.Join(missing, "; "), itself
 }
 
-// namesProcessOf says what keeps a pid file from naming a live process of a
-// sidecar. A pid file may be left over from an earlier process, whose pid may be
-// another's by now.
-func (a *Activator) namesProcessOf(netns string, dir *beneath.Dir, file string) error {
+// processNamedIn returns the process that a pid file names, or what keeps that
+// from being a live process of a sidecar. A pid file may be left over from an
+// earlier process, whose pid may be another's by now.
+func (a *Activator) processNamedIn(netns string, dir *beneath.Dir, file string) (int, error) {
 	content, _, err := dir.ReadFile(file, readiness.MaxPIDFile)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	pid, err := readiness.ParsePID(content)
 	if err != nil {
-		return fmt.Errorf("%s/%s: %w", dir.Path(), file, err)
+		return 0, fmt.Errorf("%s/%s: %w", dir.Path(), file, err)
 	}
 	owned, err := a.processes.Owns(netns, pid)
 	if err != nil || !proc.Alive(pid) {
-		return fmt.Errorf("%s/%s names process %d, which is not alive", dir.Path(), file, pid)
+		return 0, fmt.Errorf("%s/%s names process %d, which is not alive", dir.Path(), file, pid)
 	}
 	if !owned {
-		return fmt.Errorf("%s/%s names process %d, which is not of %s", dir.Path(), file, pid, a.unit(netns))
+		return 0, fmt.Errorf("%s/%s names process %d, which is not of %s", dir.Path(), file, pid, a.unit(netns))
 	}
-	return nil
+	return pid, nil
 }

@@ -11,8 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
-	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
-	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
 )
@@ -107,22 +105,12 @@ func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*prot
 }
 
 // isMain returns the main process of a sidecar's unit if the end of a process
-// is the end of the sidecar: it is the main process, or the first process of
-// the container. Else it returns 0.
+// is the end of the sidecar: it is the main process, or the container's. Else it
+// returns 0.
 func (a *Activator) isMain(ctx context.Context, netns string, pid int) (int, error) {
 	main, err := a.systemd.MainPID(ctx, a.unit(netns))
-	if err != nil || main == pid {
+	if err != nil || main == pid || a.processes.IsCommand(netns, main, pid) {
 		return main, err
-	}
-	switch a.service.Container {
-	case options.Podman:
-		if parent, err := proc.Parent(pid); err == nil && parent == main {
-			return main, nil
-		}
-	case options.Docker:
-		if inside, err := a.processes.StartedInside(netns, pid); err == nil && !inside {
-			return main, nil
-		}
 	}
 	return 0, nil
 }

@@ -255,7 +255,8 @@ func (a *Activator) join(ctx context.Context, s *sidecar, state manager.State, r
 		a.recordReady(s)
 		return nil
 	case recorded.ready:
-		return fmt.Errorf("it is not ready any more: %s", cmp.Or(a.notReady(s), "its process has ended"))
+		waitingFor, _ := a.notReady(s, 0)
+		return fmt.Errorf("it is not ready any more: %s", cmp.Or(waitingFor, "its process has ended"))
 	}
 	return err
 }

@@ -110,6 +110,16 @@ func (s Service) Command(netns string, main int) int {
 	return 0
 }
 
+// IsCommand says whether a process of a sidecar is the sidecar's command. The
+// main process of the unit is given.
+func (s Service) IsCommand(netns string, main, pid int) bool {
+	if s.Container == options.Docker {
+		inside, err := s.StartedInside(netns, pid)
+		return err == nil && !inside
+	}
+	return s.Command(netns, main) == pid
+}
+
 // containerProcess returns the first process of the container that a conmon
 // watches, from the pid file that conmon was told to write (conmon(8), --pid).
 // What else is there came later, or clears up behind it: when the first one ends,

@@ -304,3 +304,18 @@ func TestSlowCleanup(t *testing.T) {
 		t.Errorf("there was no hook: it took %v", r.took)
 	}
 }
+
+// A helper that leaves the foreground takes its container with it, which the
+// caller is told.
+func TestLeavesForeground(t *testing.T) {
+	for _, engine := range []string{"podman", "systemd", "image"} {
+		t.Run(engine, func(t *testing.T) {
+			s := define(t, engine, strings.Replace(dnsmasq, "dnsmasq -k", "dnsmasq", 1))
+			for range 5 {
+				if r := s.call(s.netns(), s.netns().arguments()...); r.status == 0 {
+					t.Error("the call succeeds")
+				}
+			}
+		})
+	}
+}
