@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
@@ -24,8 +25,20 @@ func Prepare(service *options.Service) error {
 		return fmt.Errorf("laying out %s: %w; when that is mended: systemctl start %s",
 			layout.StateDir(service.Dir, service.Name), err, layout.SocketUnit(service.Name))
 	}
+	// Where this cannot be kept, an operator's reload does it once more.
+	if err := os.MkdirAll(layout.ServiceRuntimeDir(service.Name), 0o700); err == nil {
+		_ = os.WriteFile(layout.PreparedFile(service.Name), []byte(preparedWith(service)), 0o600)
+	}
 	return nil
 }
+
+// Prepared says whether that was done with the options that a service has now.
+func Prepared(service *options.Service) bool {
+	with, err := os.ReadFile(layout.PreparedFile(service.Name))
+	return err == nil && string(with) == preparedWith(service)
+}
+
+func preparedWith(service *options.Service) string { return strings.Join(service.Args(), "\x00") }
 
 func prepare(service *options.Service) error {
 	client, err := os.ReadFile(layout.ClientBinary())

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
@@ -457,8 +458,7 @@ func (a *Activator) stopOrphans(ctx context.Context) int {
 }
 
 func (a *Activator) orphan(netns string) bool {
-	_, err := a.names.Lookup(netns)
-	return errors.Is(err, os.ErrNotExist)
+	return inventory.Orphan(a.names, a.service.Name, netns)
 }
 
 func (a *Activator) stopOrphan(ctx context.Context, netns string) error {

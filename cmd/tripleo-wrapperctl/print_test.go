@@ -111,8 +111,10 @@ func TestAdviseSidecar(t *testing.T) {
 			[]string{"tripleo-wrapperctl restart a n"}},
 		{"failed", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Reason: "no luck", GivenUp: 1},
 			[]string{"no luck", "tripleo-wrapperctl start a n", "/s/a/processes.failed"}},
-		{"never asked for", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Spooled: 1},
-			[]string{"/s/a/wrapper is mounted", "tripleo-wrapperctl sync a"}},
+		{"never asked for", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}},
+			[]string{"/s/a/wrapper is mounted"}},
+		{"only spooled", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Spooled: 1},
+			[]string{"tripleo-wrapperctl sync a"}},
 		{"stopped", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Requests: request},
 			[]string{"tripleo-wrapperctl start a n"}},
 	}

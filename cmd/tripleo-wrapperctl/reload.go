@@ -15,10 +15,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tripleo-wrappers/tripleo-wrappers/activator"
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
 	"github.com/tripleo-wrappers/tripleo-wrappers/generator"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/units"
 )
 
 // generatedDir is where the units of generators are (systemd.generator(7)).
@@ -191,7 +193,7 @@ func (c *control) startService(ctx context.Context, service *conf.Service, befor
 	if !target.Active() {
 		return "", fmt.Errorf("%s is not started, since %s is not; to start all: systemctl enable --now %s", service.Name, layout.Target, layout.Target)
 	}
-	socket, path, activator := layout.SocketUnit(service.Name), layout.PathUnit(service.Name), layout.ServiceUnit(service.Name)
+	socket, path, server := layout.SocketUnit(service.Name), layout.PathUnit(service.Name), layout.ServiceUnit(service.Name)
 	old, known := before[socket]
 	switch {
 	case !known || old == "": // new, or broken until now
@@ -201,24 +203,47 @@ func (c *control) startService(ctx context.Context, service *conf.Service, befor
 			}
 		}
 		return "started", nil
-	case old != after[socket] || before[path] != after[path] || !listens(ctx, service):
+	case old != after[socket] || before[path] != after[path] || !activator.Prepared(units.Options(service)) || !listens(ctx, service):
 		// An address that has changed is not listened to: systemd keeps open
 		// only what it finds in the new unit.
 		for _, unit := range []string{socket, path} {
-			if state, err := c.systemd.Restart(ctx, unit); err != nil || !state.Active() {
-				return "", errors.Join(err, fmt.Errorf("%s did not restart; see: systemctl status %s", unit, unit))
+			if err := c.restartUnit(ctx, unit); err != nil {
+				return "", err
 			}
 		}
 		return "restarted", nil
-	case before[activator] != after[activator]:
+	case before[server] != after[server]:
 		// One job: callers start it again while it ends.
-		state, err := c.systemd.State(ctx, activator)
+		state, err := c.systemd.State(ctx, server)
 		if err == nil && !state.Down() {
-			_, err = c.systemd.Restart(ctx, activator)
+			_, err = c.systemd.Restart(ctx, server)
 		}
 		return "", err
 	}
 	return "", nil
+}
+
+// endTimeout is longer than an activator takes to end (TimeoutStopSec=15s).
+const endTimeout = 20 * time.Second
+
+// restartUnit restarts a unit. systemd refuses to start a socket while its
+// service is about to end, so that is tried for as long as it takes.
+func (c *control) restartUnit(ctx context.Context, unit string) error {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	state, err := c.systemd.Restart(ctx, unit)
+	for err == nil && !state.Active() {
+		select {
+		case <-time.After(100 * time.Millisecond):
+			state, err = c.systemd.Start(ctx, unit)
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s did not restart: %w; see: systemctl status %s", unit, err, unit)
+	}
+	return nil
 }
 
 // listenTimeout bounds finding out whether a socket is listened to.

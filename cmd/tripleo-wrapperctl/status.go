@@ -287,7 +287,10 @@ func (c *control) statusSidecar(ctx context.Context, service *conf.Service, netn
 		return &failure{exitUsage, fmt.Errorf("the name of the network namespace %w", err)}
 	}
 	details := sidecarDetails{Sidecar: inventory.Absent(service, netns)}
-	sidecars, err := inventory.NewHost(c.systemd).Sidecars(ctx, []conf.Service{*service})
+	host := inventory.NewHost(c.systemd)
+	sidecars, err := host.Sidecars(ctx, []conf.Service{*service})
+	c.warn(err)
+	whole, err := host.Service(ctx, service, nil)
 	c.warn(err)
 	known := false
 	for _, sidecar := range sidecars {
@@ -305,7 +308,7 @@ func (c *control) statusSidecar(ctx context.Context, service *conf.Service, netn
 	}})
 	c.warn(err)
 	details.tell(entries, lines)
-	details.Advice = adviseSidecar(&details, service)
+	details.Advice = append(adviseService(&whole), adviseSidecar(&details, service)...)
 	if c.json {
 		err = c.printJSON(details)
 	} else {
@@ -428,10 +431,10 @@ func adviseSidecar(d *sidecarDetails, service *conf.Service) []string {
 	case d.State == inventory.Stopped && d.Reason != "":
 		add("the last request ended with: %s", d.Reason)
 		add("when the cause is mended, restart the agent, or: tripleo-wrapperctl start %s %s", d.Service, d.Netns)
-	case d.State == inventory.Stopped && len(d.Requests) == 0:
+	case d.State == inventory.Stopped && len(d.Requests) == 0 && d.Spooled == 0:
 		add("no wrapper call for it is in the journal since boot: see that %s is mounted over the program in the agent's "+
 			"container, and look into the agent's log", path.Join(layout.StateDir(service.Dir, service.Name), layout.Wrapper))
-	case d.State == inventory.Stopped:
+	case d.State == inventory.Stopped && len(d.Requests) > 0:
 		add("it was stopped, as the lines above say; to start it with the arguments it had: tripleo-wrapperctl start %s %s", d.Service, d.Netns)
 	}
 	if d.Spooled > 0 {

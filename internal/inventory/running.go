@@ -36,10 +36,9 @@ func Running(ctx context.Context, systemd *manager.Manager, names *netns.Names, 
 		if !ok || state.Down() {
 			continue
 		}
-		_, err := names.Lookup(namespace)
 		sidecars = append(sidecars, protocol.Sidecar{
 			Netns: namespace, Unit: state.Unit, ActiveState: state.ActiveState, SubState: state.SubState,
-			Orphan: errors.Is(err, os.ErrNotExist),
+			Orphan: Orphan(names, service.Name, namespace),
 		})
 		if service.Container != "" {
 			name := layout.Container(service.Name, namespace)
@@ -51,6 +50,17 @@ func Running(ctx context.Context, systemd *manager.Manager, names *netns.Names, 
 	}
 	slices.SortFunc(sidecars, func(x, y protocol.Sidecar) int { return strings.Compare(x.Netns, y.Netns) })
 	return sidecars, nil
+}
+
+// Orphan says whether the network namespace of a sidecar is gone, or has been
+// made again since under the same name.
+func Orphan(names *netns.Names, service, namespace string) bool {
+	id, err := names.Lookup(namespace)
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	recorded, err := os.ReadFile(layout.NetnsFile(service, namespace))
+	return err == nil && string(recorded) != id.String()
 }
 
 // describe fills in what systemd tells of one unit at a time.

@@ -119,6 +119,10 @@ func AskedFile(service, netns string) string {
 	return path.Join(ServiceRuntimeDir(service), netns+".asked")
 }
 
+// PreparedFile returns the file that says with which options, NUL-separated, a
+// service's state directory was laid out when its socket was made.
+func PreparedFile(service string) string { return path.Join(ServiceRuntimeDir(service), "prepared") }
+
 // LockFile returns the file whose bytes are the locks of the network namespaces
 // of a service.
 func LockFile(service string) string { return path.Join(ServiceRuntimeDir(service), "lock") }

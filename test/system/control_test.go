@@ -121,9 +121,13 @@ func TestControlList(t *testing.T) {
 			if got := s.list()[n.name]; !got.Orphan {
 				t.Errorf("its network namespace is gone: %+v", got)
 			}
+			must(t, "ip", "netns", "add", n.name)
+			if got := s.list()[n.name]; !got.Orphan {
+				t.Errorf("its network namespace was made again: %+v", got)
+			}
 			mention(t, control(t, 1, "status", s.name, n.name), "tripleo-wrapperctl sync "+s.name)
 			mention(t, control(t, 0, "sync", s.name), s.name+": 0 spooled requests, 1 sidecar whose")
-			eventually(t, "the orphan is stopped", func() bool { return len(s.list()) == 0 })
+			eventually(t, "the orphan is stopped", func() bool { return s.list()[n.name].PID == 0 })
 		})
 	}
 }
@@ -207,6 +211,7 @@ func TestControlStatus(t *testing.T) {
 	defer must(t, "systemctl", "start", "tripleo-wrappers.target")
 	eventually(t, "the socket is away", func() bool { return show(t, s.name+".socket", "ActiveState") == "inactive" })
 	mention(t, control(t, 1, "status", s.name), "Socket: inactive", "systemctl enable --now tripleo-wrappers.target")
+	mention(t, control(t, 3, "status", s.name, n.name), "systemctl enable --now tripleo-wrappers.target")
 }
 
 func TestControlStartStopRestart(t *testing.T) {
@@ -309,6 +314,29 @@ func TestControlReload(t *testing.T) {
 	must(t, "systemctl", "daemon-reload")
 	mention(t, control(t, 0, "reload"), s.name+": restarted its socket")
 	moved = s.netns()
+	s.start(moved)
+
+	// What the wrapper is told, after a plain daemon-reload.
+	s.write("idle_timeout = \"2s\"\n" + strings.Replace(dnsmasq, "20s", "25s", 1))
+	must(t, "systemctl", "daemon-reload")
+	mention(t, control(t, 0, "reload"), s.name+": restarted its socket")
+	if content, err := os.ReadFile(s.state("wrapper")); err != nil || !strings.Contains(string(content), "--ready-timeout=25s") {
+		t.Errorf("wrapper: %s, error %v", content, err)
+	}
+
+	// While the activator is about to end.
+	if err := os.MkdirAll("/run/systemd/system/"+s.name+".service.d", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll("/run/systemd/system/" + s.name + ".service.d")
+	if err := os.WriteFile("/run/systemd/system/"+s.name+".service.d/slow.conf", []byte("[Service]\nExecStopPost=/bin/sleep 3\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "systemctl", "daemon-reload")
+	s.start(moved)
+	eventually(t, "the activator is about to end", func() bool { return show(t, s.name+".service", "ActiveState") == "deactivating" })
+	s.write(dnsmasq)
+	mention(t, control(t, 0, "reload"), s.name+": restarted its socket")
 	s.start(moved)
 
 	// The wrapper knows which variables to pass.
