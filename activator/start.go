@@ -280,6 +280,7 @@ func (a *Activator) failed(ctx context.Context, s *sidecar, began time.Time, cau
 	unit := a.unit(s.netns)
 	ctx = context.WithoutCancel(ctx)
 	defer func() {
+		_ = os.Remove(layout.ReadyFile(a.service.Name, s.netns)) // of an earlier start
 		if err := a.stop(ctx, unit); err != nil {
 			s.log.Error(fmt.Sprintf("cannot stop a sidecar that failed: %v; to stop it by hand: systemctl stop %s", err, unit))
 		}

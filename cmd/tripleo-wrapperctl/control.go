@@ -45,7 +45,7 @@ func (c *control) startCommand() *cobra.Command {
 had last. A sidecar that was never asked for since boot has none: its agent has
 to call the wrapper. With --all, all that were asked for and do not run.`,
 		Example: "  tripleo-wrapperctl start neutron-dnsmasq qdhcp-5c4cbd8e-3c9d-4a7b-9a3f-0c2d1e4f5a6b",
-	}, func(s *inventory.Sidecar) bool { return s.State == inventory.Stopped })
+	}, func(s *inventory.Sidecar) bool { return s.State == inventory.Stopped || s.State == inventory.Failed })
 }
 
 func (c *control) stopCommand() *cobra.Command {
@@ -55,7 +55,7 @@ func (c *control) stopCommand() *cobra.Command {
 		Long: `Stop sidecars. An agent that looks after its helpers asks for them again. With
 --all, all of the service.`,
 		Example: "  tripleo-wrapperctl stop neutron-dnsmasq --all",
-	}, func(s *inventory.Sidecar) bool { return s.State != inventory.Stopped && s.State != inventory.NotOurs })
+	}, func(s *inventory.Sidecar) bool { return !s.State.Down() })
 }
 
 func (c *control) restartCommand() *cobra.Command {
@@ -70,7 +70,7 @@ with --outdated, those whose definition or image has changed since they were
 started.`,
 		Example: `  tripleo-wrapperctl restart neutron-dnsmasq --outdated
   tripleo-wrapperctl restart neutron-haproxy --all --parallel=4`,
-	}, func(s *inventory.Sidecar) bool { return s.State != inventory.Stopped && s.State != inventory.NotOurs })
+	}, func(s *inventory.Sidecar) bool { return !s.State.Down() })
 }
 
 // sidecarsCommand makes a command that does something to sidecars of a service:

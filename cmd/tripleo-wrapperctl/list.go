@@ -22,8 +22,9 @@ func (c *control) listCommand() *cobra.Command {
 		Long: `List the sidecars of all services, or of some, by service and network namespace.
 
 States: running, starting, stopping, restarting (ended by itself, is about to be
-brought back), stopped (was asked for, and does not run now), not ours (somebody
-made a container of the sidecar's name by hand). Notes: outdated (the definition
+brought back), stopped (was asked for, and does not run any more), failed (was
+asked for, and did not become ready), not ours (somebody made a container of the
+sidecar's name by hand). Notes: outdated (the definition
 or its image has changed since the sidecar was started), orphan (its network
 namespace is gone; it is stopped when the next request comes, or by sync).`,
 		Example: `  tripleo-wrapperctl list neutron-dnsmasq
@@ -95,7 +96,7 @@ func sidecarRow(s *inventory.Sidecar, now time.Time) []terminal.Cell {
 	row := terminal.Row(s.Netns, string(s.State), "-", "-", "-", strings.Join(notes(s), ", "))
 	row[1].Colour = stateColour(s.State)
 	row[5].Colour = terminal.Warn
-	if s.State == inventory.Stopped || s.State == inventory.NotOurs {
+	if s.State.Down() {
 		return row
 	}
 	if s.Since > 0 {

@@ -149,6 +149,7 @@ func TestAdviseService(t *testing.T) {
 		{"spool is being served", func(s *inventory.Service) { s.Spooled, s.Activator = 2, "active" }, ""},
 		{"activator failed", func(s *inventory.Service) { s.Activator = "failed" }, "journalctl -u a.service"},
 		{"not ours", func(s *inventory.Service) { s.Sidecars = map[inventory.State]int{inventory.NotOurs: 1} }, "1 container made by hand"},
+		{"failed", func(s *inventory.Service) { s.Sidecars = map[inventory.State]int{inventory.Failed: 1} }, "1 sidecar did not start"},
 		{"again and again", func(s *inventory.Service) { s.Sidecars = map[inventory.State]int{inventory.Restarting: 2} }, "2 sidecars ending"},
 	}
 	for _, test := range tests {

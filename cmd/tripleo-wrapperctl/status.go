@@ -259,6 +259,9 @@ func adviseService(s *inventory.Service) []string {
 	if s.Activator == "failed" {
 		add("its activator failed; for the reason: journalctl -u %s.service", s.Service)
 	}
+	if n := s.Sidecars[inventory.Failed]; n > 0 {
+		add("%s did not start; for the reason: tripleo-wrapperctl status %s NETNS", number(n, "sidecar"), s.Service)
+	}
 	if s.Sidecars[inventory.NotOurs] > 0 {
 		add("%s made by hand with the name of a sidecar; the next request for that sidecar replaces it",
 			number(s.Sidecars[inventory.NotOurs], "container"))
@@ -371,7 +374,7 @@ func withoutUnit(unit, message string) string {
 func (c *control) printSidecar(d *sidecarDetails) {
 	c.heading(d.Service+" in "+d.Netns, d.State == inventory.Up && len(d.Advice) == 0)
 	state := c.stdout.Colour(stateColour(d.State), string(d.State))
-	if d.Since > 0 && d.State != inventory.Stopped {
+	if d.Since > 0 && !d.State.Down() {
 		since := time.UnixMicro(d.Since)
 		state += fmt.Sprintf(" since %s; %s ago", since.Format(time.DateTime), age(time.Since(since)))
 	}
@@ -428,13 +431,13 @@ func adviseSidecar(d *sidecarDetails, service *conf.Service) []string {
 		add("it keeps ending by itself; the lines above say why. When the cause is mended: %s", restart)
 	case d.State == inventory.Up && d.Outdated:
 		add("its definition or image has changed since it was started; to take that into use: %s", restart)
-	case d.State == inventory.Stopped && d.Reason != "":
+	case d.State.Down() && d.Reason != "":
 		add("the last request ended with: %s", d.Reason)
 		add("when the cause is mended, restart the agent, or: tripleo-wrapperctl start %s %s", d.Service, d.Netns)
-	case d.State == inventory.Stopped && len(d.Requests) == 0 && d.Spooled == 0:
+	case d.State.Down() && len(d.Requests) == 0 && d.Spooled == 0:
 		add("no wrapper call for it is in the journal since boot: see that %s is mounted over the program in the agent's "+
 			"container, and look into the agent's log", path.Join(layout.StateDir(service.Dir, service.Name), layout.Wrapper))
-	case d.State == inventory.Stopped && len(d.Requests) > 0:
+	case d.State.Down() && len(d.Requests) > 0:
 		add("it was stopped, as the lines above say; to start it with the arguments it had: tripleo-wrapperctl start %s %s", d.Service, d.Netns)
 	}
 	if d.Spooled > 0 {

@@ -29,9 +29,13 @@ const (
 	Starting   State = "starting"
 	Restarting State = "restarting" // ended by itself, and about to be brought back
 	Stopping   State = "stopping"
-	Stopped    State = "stopped"  // was asked for, and does not run: it failed or was stopped
+	Stopped    State = "stopped"  // was asked for and ready, and does not run any more
+	Failed     State = "failed"   // was asked for, and did not become ready
 	NotOurs    State = "not ours" // somebody made a container of the sidecar's name by hand
 )
+
+// Down says whether it is a state of a sidecar that does not run.
+func (s State) Down() bool { return s == Stopped || s == Failed || s == NotOurs }
 
 // A Sidecar is one that runs, that was asked for and does not, or whose name
 // somebody else has taken.
@@ -112,7 +116,11 @@ func (h *Host) Known(ctx context.Context, service *conf.Service) ([]Sidecar, err
 	for _, namespace := range Recorded(service.Name) {
 		_, err := h.names.Lookup(namespace)
 		if _, ok := sidecars[namespace]; !ok && err == nil {
-			sidecars[namespace] = Absent(service, namespace)
+			sidecar := Absent(service, namespace)
+			if _, err := os.Stat(layout.ReadyFile(service.Name, namespace)); err != nil {
+				sidecar.State = Failed
+			}
+			sidecars[namespace] = sidecar
 		}
 	}
 	return sorted(sidecars), nil
@@ -214,7 +222,7 @@ func (h *Host) compare(ctx context.Context, service *conf.Service, list []Sideca
 	if service.Engine == conf.Systemd {
 		for i := range list {
 			used, err := rootfs.Read(layout.ImageFile(service.Name, list[i].Netns))
-			if now := engine.image(ctx, service); err == nil && list[i].State != Stopped && now != "" && now != used.ID {
+			if now := engine.image(ctx, service); err == nil && !list[i].State.Down() && now != "" && now != used.ID {
 				list[i].Outdated = true
 			}
 		}
@@ -232,7 +240,7 @@ func (h *Host) compare(ctx context.Context, service *conf.Service, list []Sideca
 		sidecar, known := sidecars[namespace]
 		_, err := h.names.Lookup(namespace)
 		switch {
-		case known && sidecar.State != Stopped:
+		case known && !sidecar.State.Down():
 			if now := engine.image(ctx, service); now != "" && now != image {
 				sidecar.Outdated = true
 				sidecars[namespace] = sidecar

@@ -155,7 +155,7 @@ func (c *Counters) Write(w io.Writer, services []inventory.Service) error {
 		histogram.write(&b, name)
 	}
 	family(&b, "sidecars", "gauge", "Sidecars by state.")
-	states := []inventory.State{inventory.Up, inventory.Starting, inventory.Restarting, inventory.Stopping, inventory.Stopped, inventory.NotOurs}
+	states := []inventory.State{inventory.Up, inventory.Starting, inventory.Restarting, inventory.Stopping, inventory.Stopped, inventory.Failed, inventory.NotOurs}
 	for _, service := range services {
 		for _, state := range states {
 			fmt.Fprintf(&b, "%ssidecars{service=%s,state=%s} %d\n", prefix, label(service.Service), label(string(state)), service.Sidecars[state])

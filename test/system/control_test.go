@@ -168,9 +168,9 @@ func TestControlStatus(t *testing.T) {
 		t.Fatal("a bad option did no harm")
 	}
 	r := control(t, 3, "status", s.name, n.name)
-	mention(t, r, "State: stopped", "asked for by process", "bad command line options", "Main process exited",
+	mention(t, r, "State: failed", "asked for by process", "bad command line options", "Main process exited",
 		"→ the last request ended with: "+s.name+" did not start", "tripleo-wrapperctl start "+s.name+" "+n.name)
-	mention(t, control(t, 0, "status", s.name), "Sidecars: 1 stopped", "bad command line options")
+	mention(t, control(t, 1, "status", s.name), "Sidecars: 1 failed", "bad command line options", "1 sidecar did not start")
 	control(t, 1, "start", s.name, n.name)
 
 	pid := s.start(n)
@@ -455,7 +455,7 @@ func TestControlMetrics(t *testing.T) {
 	s.start(n)
 	s.call(n, "--no-such-option")
 	expect(measure(), `requests_total{S,result="started"} 1`, `requests_total{S,result="running"} 1`,
-		`requests_total{S,result="failed"} 1`, `ready_seconds_count{S} 1`, `sidecars{S,state="stopped"} 1`)
+		`requests_total{S,result="failed"} 1`, `ready_seconds_count{S} 1`, `sidecars{S,state="failed"} 1`)
 	// The place in the journal is kept: nothing is counted twice.
 	s.start(n)
 	expect(measure(), `requests_total{S,result="started"} 2`, `requests_total{S,result="failed"} 1`, `sidecars{S,state="running"} 1`)
