@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
@@ -85,7 +87,7 @@ func put(dir *beneath.Dir, name string, content []byte) error {
 		}
 	}
 	err = dir.WriteFile(name, content, 0o755)
-	if errors.Is(err, os.ErrExist) {
+	if errors.Is(err, unix.EISDIR) || errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("%w; move it away", err)
 	}
 	return err

@@ -69,7 +69,7 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 			if !alive {
 				return errEnded
 			}
-			return fmt.Errorf("it was not ready within %v (ready.timeout): %s", a.service.ReadyTimeout, waitingFor)
+			return fmt.Errorf("it was not ready within %v, its ready.timeout: %s", a.service.ReadyTimeout, waitingFor)
 		}
 		select {
 		case <-time.After(look):

@@ -215,7 +215,7 @@ func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
 		}
 	}
 	if err := a.record(s); err != nil {
-		return false, fmt.Errorf("keeping the arguments of %s: %w; when that is mended, the agent has to ask again", unit, err)
+		return false, fmt.Errorf("keeping the arguments of %s: %w; it cannot be started until that is mended", unit, err)
 	}
 	began := time.Now()
 	state, err = a.systemd.Start(ctx, unit)
@@ -297,15 +297,15 @@ func (a *Activator) failed(ctx context.Context, s *sidecar, began time.Time, cau
 	if why.Result == "" {
 		why.Result = "unknown"
 	}
-	if errors.Is(cause, errEnded) && why.Result == "timeout" {
-		cause = fmt.Errorf("it was not up within %v (ready.timeout)", a.service.ReadyTimeout)
+	switch {
+	case errors.Is(cause, manager.ErrNoUnit):
+		cause = fmt.Errorf("%w; was its definition removed? Put it back, or take the wrapper out of the agent's container", cause)
+	case errors.Is(cause, errEnded) && why.Result == "timeout":
+		cause = fmt.Errorf("it was not up within %v, its ready.timeout", a.service.ReadyTimeout)
+	case errors.Is(cause, errEnded):
+		cause = fmt.Errorf("%w (result %s, exit status %d)", cause, why.Result, why.ExitStatus)
 	}
-	reason := fmt.Sprintf("%s did not start in network namespace %s: %v (result %s, exit status %d)",
-		a.service.Name, s.netns, cause, why.Result, why.ExitStatus)
-	if errors.Is(cause, manager.ErrNoUnit) {
-		reason = fmt.Sprintf("%s did not start in network namespace %s: %v; was its definition removed? "+
-			"Put it back, or take the wrapper out of the agent's container", a.service.Name, s.netns, cause)
-	}
+	reason := fmt.Sprintf("%s did not start in network namespace %s: %v", a.service.Name, s.netns, cause)
 	return failure(protocol.ErrorStartFailed, protocol.Failure{
 		Message: reason, Netns: s.netns, Unit: unit,
 		Result: why.Result, ExitStatus: &why.ExitStatus, Log: why.Lines,

@@ -237,7 +237,7 @@ func (c *control) restartUnit(ctx context.Context, unit string) error {
 		case <-time.After(100 * time.Millisecond):
 			state, err = c.systemd.Start(ctx, unit)
 		case <-ctx.Done():
-			err = ctx.Err()
+			err = fmt.Errorf("it is %s after %v", state.ActiveState, endTimeout)
 		}
 	}
 	if err != nil {

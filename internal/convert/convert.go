@@ -105,5 +105,5 @@ func checkVariables(calls []*call) error {
 				c.line, roleName, known)
 		}
 	}
-	return fmt.Errorf("sets none of the variables of the role %s, %s", roleName, known)
+	return fmt.Errorf("sets none of the variables of the role %s, %s; convert the file that does", roleName, known)
 }

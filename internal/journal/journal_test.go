@@ -20,8 +20,9 @@ const (
 	systemdPost   = `{"_TRANSPORT":"journal","MESSAGE_ID":"98e322203f7a4ed290d09fe03c09fe15","COMMAND":"ExecStopPost","EXIT_CODE":"exited","EXIT_STATUS":"125","MESSAGE":"d@n.service: Control process exited, code=exited, status=125/n/a"}`
 	systemdWell   = `{"_TRANSPORT":"journal","MESSAGE_ID":"98e322203f7a4ed290d09fe03c09fe15","EXIT_CODE":"exited","EXIT_STATUS":"0","MESSAGE":"d@n.service: Main process exited, code=exited, status=0/SUCCESS"}`
 	systemdFailed = `{"_TRANSPORT":"journal","MESSAGE_ID":"d9b373ed55a64feb8242e02dbe79a49c","UNIT_RESULT":"exit-code","MESSAGE":"d@n.service: Failed with result 'exit-code'."}`
+	systemdSkips  = `{"_TRANSPORT":"journal","PRIORITY":"6","MESSAGE_ID":"641257651c1b4ec9a8624d7a40a9e1e7","MESSAGE":"d@n.service: Executable p missing, skipping: No such file or directory"}`
 	systemdStart  = `{"_TRANSPORT":"journal","MESSAGE_ID":"7d4958e842da4a758f6c1cdc7b36dcc5","MESSAGE":"Starting d sidecar in network namespace n..."}`
-	systemdSpawn  = `{"_TRANSPORT":"journal","SYSLOG_IDENTIFIER":"(d)","MESSAGE_ID":"641257651c1b4ec9a8624d7a40a9e1e7","MESSAGE":"d@n.service: Failed at step EXEC spawning /bin/d: No such file or directory"}`
+	systemdSpawn  = `{"_TRANSPORT":"journal","PRIORITY":"3","SYSLOG_IDENTIFIER":"(d)","MESSAGE_ID":"641257651c1b4ec9a8624d7a40a9e1e7","MESSAGE":"d@n.service: Failed at step EXEC spawning /bin/d: No such file or directory"}`
 	activator     = `{"_TRANSPORT":"journal","OBJECT_SYSTEMD_UNIT":"d@n.service","MESSAGE":"d@n.service: started"}`
 )
 
@@ -84,7 +85,7 @@ func TestWhy(t *testing.T) {
 		},
 		{
 			name:    "one that systemd cannot run",
-			entries: []string{systemdStart, systemdSpawn, strings.Replace(systemdExited, `"3"`, `"203"`, 1), systemdFailed},
+			entries: []string{systemdStart, systemdSpawn, systemdSkips, strings.Replace(systemdExited, `"3"`, `"203"`, 1), systemdFailed},
 			want: Failure{
 				Result: "exit-code", ExitStatus: 203, Lines: []string{"Failed at step EXEC spawning /bin/d: No such file or directory"},
 			},

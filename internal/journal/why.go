@@ -127,7 +127,7 @@ func why(unit string, entries []Entry) Failure {
 			}
 		case entry.MessageID == messageFailure:
 			failure.Result = entry.UnitResult
-		case entry.MessageID == messageSpawnFailed:
+		case entry.MessageID == messageSpawnFailed && entry.Warning():
 			say(strings.TrimPrefix(OneLine(entry.Message), unit+": "))
 		case entry.Transport == "stdout" || entry.Transport == "syslog":
 			say(OneLine(entry.Message))

@@ -235,8 +235,12 @@ func (m *Manager) job(ctx context.Context, unit string,
 		return err
 	})
 	var refused godbus.Error
-	if errors.As(err, &refused) && refused.Name == "org.freedesktop.systemd1.NoSuchUnit" {
+	switch {
+	case !errors.As(err, &refused):
+	case refused.Name == "org.freedesktop.systemd1.NoSuchUnit":
 		err = ErrNoUnit
+	default: // it is masked, or has a setting that makes no sense
+		err = fmt.Errorf("%s; see: systemctl status %s", strings.TrimSuffix(refused.Error(), "."), unit)
 	}
 	if err != nil {
 		return State{}, err
