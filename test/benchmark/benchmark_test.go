@@ -1,0 +1,126 @@
+package main
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func walls(values ...time.Duration) []measurement {
+	var all []measurement
+	for _, value := range values {
+		all = append(all, measurement{wall: value})
+	}
+	return all
+}
+
+func TestQuantile(t *testing.T) {
+	for _, test := range []struct {
+		all   []measurement
+		share float64
+		want  time.Duration
+	}{
+		{nil, 0.5, 0},
+		{walls(7), 0.5, 7},
+		{walls(30, 10, 20), 0.5, 20},
+		{walls(40, 10, 30, 20), 0.5, 25},
+		{walls(40, 10, 30, 20, 50), 0.25, 20},
+		{walls(40, 10, 30, 20, 50), 1, 50},
+	} {
+		if got := quantile(test.all, test.share, wallOf); got != test.want {
+			t.Errorf("%v of %v: got %v, want %v", test.share, test.all, got, test.want)
+		}
+	}
+}
+
+// measured is a run in which Podman met its target with nothing running, and
+// missed the one with 100; of a burst, not all came up.
+func measured() *bench {
+	b := &bench{plan: full, contenders: contenders(), results: results{}}
+	b.results[key{warm, podman, 0}] = walls(105 * time.Millisecond)
+	b.results[key{warm, barePodman, 0}] = walls(100 * time.Millisecond)
+	b.results[key{warm, podman, 100}] = walls(90 * time.Millisecond)
+	b.results[key{warm, shellCalls, 100}] = walls(100 * time.Millisecond)
+	b.results[key{burst, pathUnit, 20}] = []measurement{{wall: 5 * time.Second, up: 5}}
+	return b
+}
+
+func TestTargets(t *testing.T) {
+	table := measured().targets()
+	for _, line := range []string{
+		"| podman, call to ready, of bare podman run | 1.10 × | 1.05 × | yes |",
+		"| podman, call to ready, of the shell wrapper, 100 running | 0.60 × | 0.90 × | **no** |",
+		"| podman, call to ready with 1,000 running, of with 10 | 1.15 × |  | not in this run |",
+	} {
+		if !strings.Contains(table, line+"\n") {
+			t.Errorf("there is no line %q in\n%s", line, table)
+		}
+	}
+}
+
+func TestReport(t *testing.T) {
+	b := measured()
+	b.problems = []error{errors.New("docker: away")}
+	text := report(b, machine{call: "test/bench", processor: "Some Processor", processors: 2})
+	for _, part := range []string{
+		"| podman | 105 ms (1.05 ×), 0.0 ms CPU |",
+		"| path unit | 5.00 s, 0.0 ms CPU, **5 up** |",
+		"2 × Some Processor",
+		"**Failed**: docker: away",
+	} {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in\n%s", part, text)
+		}
+	}
+}
+
+func TestChart(t *testing.T) {
+	picture := chart(measured())
+	decoder := xml.NewDecoder(strings.NewReader(string(picture)))
+	for {
+		if _, err := decoder.Token(); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatalf("%v in\n%s", err, picture)
+		}
+	}
+	for _, part := range []string{">105 ms<", ">1.00 s, 5 of 20 up<"} {
+		if !strings.Contains(string(picture), part) {
+			t.Errorf("%q is not in\n%s", part, picture)
+		}
+	}
+}
+
+func TestBareUnit(t *testing.T) {
+	got := bareUnit("[Service]\nExecStart=wrapper -- dnsmasq -k\nRestart=no\n")
+	if !strings.HasPrefix(got, "[Service]\nExecStart=/usr/sbin/dnsmasq -k --no-hosts ") ||
+		!strings.HasSuffix(got, "\nKillSignal=SIGKILL\nRestart=no\n") {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+// The limit of the generator writes what the generator did.
+func TestCopyUnits(t *testing.T) {
+	definitions, units, to := t.TempDir(), t.TempDir(), t.TempDir()
+	if err := writeDefinitions(definitions, 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(units, "a.service"), []byte("text"), 0o644),
+		os.Symlink("a.service", filepath.Join(units, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := copyUnits(definitions, units, to); err != nil {
+		t.Fatal(err)
+	}
+	if content, err := os.ReadFile(filepath.Join(to, "a.service")); err != nil || string(content) != "text" {
+		t.Errorf("got %q, %v", content, err)
+	}
+	if link, err := os.Readlink(filepath.Join(to, "link")); err != nil || link != "a.service" {
+		t.Errorf("got a link to %q, %v", link, err)
+	}
+}

@@ -1,0 +1,74 @@
+// Command benchmark measures, on a throwaway host, how long it takes to start and
+// to end sidecars in all ways there are, beside what they have to be compared
+// with. test/bench runs it.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Plans of the three runs.
+var (
+	short = plan{Rounds: 3, running: []int{0, 10}, bursts: []int{20}, definitions: []int{0, 6, 100}}
+	full  = plan{Rounds: 20, running: []int{0, 10, 100}, bursts: []int{20, 100}, definitions: []int{0, 6, 100, 1000}}
+	long  = plan{
+		Rounds: 20, running: []int{0, 10, 100, 500, 1000}, bursts: []int{20, 100, 300, 1000},
+		definitions: []int{0, 6, 100, 1000},
+	}
+)
+
+func main() {
+	if len(os.Args) == 5 && os.Args[1] == copyCommand {
+		if err := copyUnits(os.Args[2], os.Args[3], os.Args[4]); err != nil {
+			say("%v", err)
+			os.Exit(1)
+		}
+		return
+	}
+	shortRun := flag.Bool("short", false, "few rounds, few sidecars")
+	longRun := flag.Bool("long", false, "up to 1,000 sidecars")
+	directory := flag.String("output", ".", "where performance.md and performance.svg are written")
+	flag.Parse()
+
+	b := bench{plan: full, contenders: contenders(), results: results{}}
+	call := "test/bench"
+	switch {
+	case *shortRun:
+		b.plan, call = short, "test/bench --short"
+	case *longRun:
+		b.plan, call = long, "test/bench --long"
+	}
+	machine, err := describeMachine()
+	if err == nil {
+		began := time.Now()
+		err = b.run()
+		machine.took = time.Since(began)
+	}
+	if err == nil {
+		machine.call = call
+		err = write(*directory, &b, machine)
+	}
+	if err != nil {
+		say("%v", err)
+		os.Exit(1)
+	}
+	if len(b.problems) > 0 {
+		say("%d measurements failed", len(b.problems))
+		os.Exit(1)
+	}
+}
+
+func write(directory string, b *bench, machine machine) error {
+	text := report(b, machine)
+	fmt.Print(text)
+	if err := os.WriteFile(filepath.Join(directory, "performance.md"), []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(directory, "performance.svg"), chart(b), 0o644)
+}
+
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "benchmark: "+format+"\n", args...) }

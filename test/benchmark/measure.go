@@ -1,0 +1,463 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+)
+
+const generator = "/usr/lib/systemd/system-generators/tripleo-wrappers-generator"
+
+// A bench measures the contenders on this host.
+type bench struct {
+	plan       plan
+	contenders []*contender
+	results    results
+	facts      facts
+	running    int // sidecars of each contender of ours that run all the time
+	problems   []error
+}
+
+// A plan says how much is measured.
+type plan struct {
+	Rounds      int
+	running     []int // from few to many
+	bursts      []int
+	definitions []int
+}
+
+// facts are what is measured only once.
+type facts struct {
+	clientSize int64
+	// lost is how many single calls the path unit lost.
+	lost int
+	// idle is the memory of activators that have had nothing to do for longer
+	// than they stay.
+	idle int64
+}
+
+// run measures all figures. What fails is left out, and noted.
+func (b *bench) run() error {
+	if err := install(b.contenders); err != nil {
+		return fmt.Errorf("installing the contenders: %w", err)
+	}
+	for _, phase := range []func() error{b.client, b.generator, b.bursts, b.calls, b.idle} {
+		if err := phase(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// try notes the problem of a contender, and goes on with the others.
+func (b *bench) try(c *contender, err error) bool {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", c.name, err)
+		say("%v", err)
+		b.problems = append(b.problems, err)
+	}
+	return err == nil
+}
+
+// shuffled returns contenders in an order of their own for each round, so that
+// none always comes after the same.
+func (b *bench) shuffled(suitable func(*contender) bool) []*contender {
+	var all []*contender
+	for _, c := range b.contenders {
+		if suitable(c) {
+			all = append(all, c)
+		}
+	}
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
+}
+
+// start has a sidecar started, and measures until it is ready: the command has
+// returned, and the pid file names it.
+func start(s *sidecar) (m measurement, pid int, err error) {
+	if err := s.prepare(); err != nil {
+		return m, 0, err
+	}
+	call := s.of.call(s)
+	// Neutron removes the pid file first (external_process.py).
+	if err := os.Remove(s.pidFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return m, 0, err
+	}
+	c, err := startClock()
+	if err != nil {
+		return m, 0, err
+	}
+	if _, err := run(call...); err != nil {
+		return m, 0, err
+	}
+	up, last := await([]string{s.pidFile})
+	if up == 0 {
+		return m, 0, fmt.Errorf("%q: nothing runs %v later", call, quiet)
+	}
+	m, err = c.stop(last)
+	return m, pidIn(s.pidFile), err
+}
+
+// stop ends a sidecar, and measures until its process is gone and the command
+// has returned.
+func stop(s *sidecar, pid int) (m measurement, err error) {
+	call := s.of.kill(s, pid)
+	c, err := startClock()
+	if err != nil {
+		return m, err
+	}
+	if _, err := run(call...); err != nil {
+		return m, err
+	}
+	if err := awaitGone(pid); err != nil {
+		return m, err
+	}
+	return c.stop(time.Now())
+}
+
+// measureOwn measures a command with the CPU time of its own processes only.
+func measureOwn(command ...string) (measurement, error) {
+	time.Sleep(settle)
+	began := time.Now()
+	cpu, err := run(command...)
+	return measurement{wall: time.Since(began), cpu: cpu}, err
+}
+
+// calls measures single calls, with more and more sidecars running.
+func (b *bench) calls() error {
+	for _, n := range b.plan.running {
+		if err := b.grow(n); err != nil {
+			return err
+		}
+		say("single calls, %d running", n)
+		for range b.plan.Rounds {
+			for _, c := range b.shuffled(func(c *contender) bool { return c.maxRunning == 0 || c.maxRunning >= n }) {
+				b.call(c, warm)
+				if c.ours() {
+					b.call(c, cold)
+				}
+			}
+			if err := b.reload(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// call starts a sidecar and ends it again.
+func (b *bench) call(c *contender, f figure) {
+	if c.ours() {
+		verb := map[figure]string{warm: "start", cold: "stop"}[f]
+		if _, err := run("systemctl", verb, c.activator()); !b.try(c, err) {
+			return
+		}
+	}
+	s := c.sidecar("call")
+	m, pid, err := start(s)
+	if err != nil && c.mayLose {
+		say("%s: %v", c.name, err)
+		b.facts.lost++
+		b.try(c, errors.Join(mendPathUnit(), c.clear(s)))
+		return
+	}
+	if !b.try(c, err) {
+		b.try(c, c.clear(s))
+		return
+	}
+	b.results.add(key{f, c.name, b.running}, m)
+	m, err = stop(s, pid)
+	if b.try(c, err) && f == warm {
+		b.results.add(key{gone, c.name, b.running}, m)
+	}
+}
+
+// grow has more sidecars of ours run all the time.
+func (b *bench) grow(n int) error {
+	for _, c := range b.contenders {
+		if c.maxRunning < n || n == b.running {
+			continue
+		}
+		say("%s: up to %d running", c.name, n)
+		more := c.sidecars(b.running, n)
+		err := parallel(4, len(more), func(i int) error {
+			if err := more[i].prepare(); err != nil {
+				return err
+			}
+			_, err := run(more[i].of.call(more[i])...)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("%s, %d running: %w", c.name, n, err)
+		}
+	}
+	b.running = n
+	return nil
+}
+
+func (b *bench) reload() error {
+	m, err := measure("systemctl", "daemon-reload")
+	b.results.add(key{reload, "", b.running}, m)
+	return err
+}
+
+// measure measures a command from its beginning to its end.
+func measure(command ...string) (m measurement, err error) {
+	c, err := startClock()
+	if err != nil {
+		return m, err
+	}
+	if _, err := run(command...); err != nil {
+		return m, err
+	}
+	return c.stop(time.Now())
+}
+
+// bursts measures many calls at once, each size a few times.
+func (b *bench) bursts() error {
+	for _, n := range b.plan.bursts {
+		for range max(1, min(5, 300/n)) {
+			for _, c := range b.shuffled(func(c *contender) bool { return c.maxBurst >= n }) {
+				m, err := b.burst(c, n)
+				if b.try(c, err) {
+					say("%d at once, %s: %d up in %v", n, c.name, m.up, m.wall.Round(time.Millisecond))
+					b.results.add(key{burst, c.name, n}, m)
+				}
+				if err := c.clear(nil); err != nil {
+					return fmt.Errorf("clearing up after %s: %w", c.name, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// burst starts sidecars all at once, with no activator there.
+func (b *bench) burst(c *contender, n int) (m measurement, err error) {
+	sidecars := c.sidecars(0, n)
+	files := make([]string, n)
+	for i, s := range sidecars {
+		if err := s.prepare(); err != nil {
+			return m, err
+		}
+		if err := os.Remove(s.pidFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return m, err
+		}
+		files[i] = s.pidFile
+	}
+	calls := make([][]string, n)
+	for i, s := range sidecars {
+		calls[i] = c.call(s)
+	}
+	if c.burst != nil {
+		one, err := c.burst(sidecars)
+		if err != nil {
+			return m, err
+		}
+		calls = [][]string{one}
+	}
+	switch {
+	case c.ours():
+		_, err = run("systemctl", "stop", c.activator())
+	case c.mayLose:
+		err = mendPathUnit()
+	}
+	if err != nil {
+		return m, err
+	}
+	before, err := memory()
+	if err != nil {
+		return m, err
+	}
+	clock, err := startClock()
+	if err != nil {
+		return m, err
+	}
+	failed := parallel(len(calls), len(calls), func(i int) error {
+		_, err := run(calls[i]...)
+		return err
+	})
+	if failed != nil {
+		say("%d at once, %s: %v", n, c.name, strings.SplitN(failed.Error(), "\n", 2)[0])
+	}
+	up, last := await(files)
+	if m, err = clock.stop(last); err != nil {
+		return m, err
+	}
+	m.up = up
+	after, err := memory()
+	if err != nil {
+		return m, err
+	}
+	if up > 0 {
+		m.memory = (after - before) / int64(up)
+	}
+	if c.ours() {
+		if m.peak, err = resident(c, "VmHWM"); err != nil {
+			return m, err
+		}
+	}
+	return m, nil
+}
+
+// resident returns the bytes that an activator has in memory, by a name of
+// /proc/PID/status; 0 if it does not run.
+func resident(c *contender, name string) (int64, error) {
+	pid, err := output("systemctl", "show", "--value", "--property=MainPID", c.activator())
+	if err != nil || pid == "0" {
+		return 0, err
+	}
+	kB, ok := field(filepath.Join("/proc", pid, "status"), name)
+	if !ok {
+		return 0, fmt.Errorf("there is no %s of process %s, the activator of %s", name, pid, c.name)
+	}
+	return kB << 10, nil
+}
+
+// idle looks what is left of the activators when nobody has called for longer
+// than they stay.
+func (b *bench) idle() error {
+	const stay = 30 * time.Second // idle_timeout
+	say("waiting until activators have nothing to do")
+	time.Sleep(stay + stay/2)
+	for _, c := range b.contenders {
+		if !c.ours() {
+			continue
+		}
+		bytes, err := resident(c, "VmRSS")
+		if err != nil {
+			return err
+		}
+		b.facts.idle += bytes
+	}
+	return nil
+}
+
+// client measures the client: its size, how long it takes to start, and how
+// much CPU time it takes in a call.
+func (b *bench) client() error {
+	say("client")
+	client := layout.ClientBinary()
+	info, err := os.Stat(client)
+	if err != nil {
+		return err
+	}
+	b.facts.clientSize = info.Size()
+
+	c := find(b.contenders, systemd)
+	s := c.sidecar("client")
+	if _, _, err := start(s); err != nil {
+		return fmt.Errorf("starting a sidecar: %w", err)
+	}
+	// A call for what runs already does all that the client does.
+	// The wrapper is a script that does the same with the client.
+	script := filepath.Join(dir, nothing)
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec true \"$@\"\n"), 0o755); err != nil {
+		return err
+	}
+	commands := map[figure]map[string][]string{
+		startUp: {ourClient: {client, "--version"}, nothing: {"true"}},
+		again:   {ourClient: c.call(s), nothing: s.inside(script)},
+	}
+	for range b.plan.Rounds {
+		for figure, pair := range commands {
+			for name, command := range pair {
+				m, err := measureOwn(command...)
+				if err != nil {
+					return err
+				}
+				b.results.add(key{figure, name, 0}, m)
+			}
+		}
+	}
+	return c.clear(nil)
+}
+
+// generator measures the generator beside a program that only reads the same
+// definitions and writes the same units.
+func (b *bench) generator() error {
+	work, err := os.MkdirTemp("", "generator")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for _, n := range b.plan.definitions {
+		say("generator, %d definitions", n)
+		root := filepath.Join(work, strconv.Itoa(n))
+		made, written := filepath.Join(work, "made"), filepath.Join(work, "written")
+		if err := writeDefinitions(filepath.Join(root, "etc/tripleo-wrappers"), n); err != nil {
+			return err
+		}
+		for range b.plan.Rounds {
+			for _, dir := range []string{made, written} {
+				if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
+					return err
+				}
+			}
+			m, err := measure(generator, "--root="+root, made, made, made)
+			if err != nil {
+				return err
+			}
+			b.results.add(key{generated, "", n}, m)
+			if m, err = measure(self, copyCommand, root, made, written); err != nil {
+				return err
+			}
+			b.results.add(key{copied, "", n}, m)
+		}
+	}
+	return nil
+}
+
+// writeDefinitions writes definitions such as a host with containers has.
+func writeDefinitions(dir string, n int) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	const definition = `# Sidecars of the DHCP agent.
+service_dir = "/var/lib/neutron"
+service_kill_script = "dnsmasq-kill"
+container_cli = "podman"
+image_name = "quay.io/tripleomastercentos9/openstack-neutron-dhcp-agent:current-tripleo"
+config_bind_mount = "/var/lib/config-data/puppet-generated/neutron/etc/neutron:/etc/neutron:ro"
+cmd = "/usr/sbin/dnsmasq -k"
+
+[ready]
+pid_file_option = ["--pid-file", "-x"]
+`
+	for i := range n {
+		name := filepath.Join(dir, fmt.Sprintf("neutron-dnsmasq-%d.toml", i))
+		if err := os.WriteFile(name, []byte(definition), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyCommand has this program read definitions and copy units, and do nothing
+// else: the limit of the generator.
+const copyCommand = "copy"
+
+func copyUnits(definitions, units, to string) error {
+	err := filepath.WalkDir(definitions, func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			_, err = os.ReadFile(name)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return os.CopyFS(to, os.DirFS(units))
+}
