@@ -232,18 +232,26 @@ func (c *control) restartUnit(ctx context.Context, unit string) error {
 	ctx, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
 	state, err := c.systemd.Restart(ctx, unit)
-	for err == nil && !state.Active() {
-		select {
-		case <-time.After(100 * time.Millisecond):
-			state, err = c.systemd.Start(ctx, unit)
-		case <-ctx.Done():
-			err = fmt.Errorf("it is %s after %v", state.ActiveState, endTimeout)
-		}
+	for err == nil && !state.Active() && pause(ctx) {
+		state, err = c.systemd.Start(ctx, unit)
+	}
+	if ctx.Err() != nil {
+		err = fmt.Errorf("it is not up after %v", endTimeout)
 	}
 	if err != nil {
 		return fmt.Errorf("%s did not restart: %w; see: systemctl status %s", unit, err, unit)
 	}
 	return nil
+}
+
+// pause waits before the next try. It says false when ctx is done before.
+func pause(ctx context.Context) bool {
+	select {
+	case <-time.After(100 * time.Millisecond):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // listenTimeout bounds finding out whether a socket is listened to.

@@ -500,7 +500,7 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 		must(w.t, "rm", "-r", "/var/lib/neutron")
 		w.puts("/var/lib/neutron", "", 0o644)
 		run(w.t, "systemctl", "start", "neutron-dnsmasq.socket")
-		w.journalWith("laying out", "-u", "neutron-dnsmasq.socket", "-t", "tripleo-wrappers-activator", "-n", "1")
+		w.journalWith("not a directory", "-u", "neutron-dnsmasq.socket", "-t", "tripleo-wrappers-activator", "-n", "1")
 		w.undefine()
 	}},
 
