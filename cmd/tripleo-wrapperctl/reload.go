@@ -202,6 +202,10 @@ func (c *control) startService(ctx context.Context, service *conf.Service, befor
 				return "", errors.Join(err, fmt.Errorf("%s did not start; see: systemctl status %s", unit, unit))
 			}
 		}
+		if !listens(ctx, service) {
+			// It was up all the time, with another unit's descriptors.
+			return "started", c.restartUnit(ctx, socket)
+		}
 		return "started", nil
 	case old != after[socket] || before[path] != after[path] || !activator.Prepared(units.Options(service)) || !listens(ctx, service):
 		// An address that has changed is not listened to: systemd keeps open

@@ -175,6 +175,7 @@ func (c *control) statusService(ctx context.Context, set *conf.Set, name string,
 		details.Service, err = host.Service(ctx, service, sidecars)
 		c.warn(err)
 	}
+	journal.Sync(ctx)
 	entries, err := journal.Read(ctx, journal.Query{
 		Boot: true, Lines: lines, Matches: []string{"SERVICE=" + name, "PRIORITY=4", "PRIORITY=3", "PRIORITY=2"},
 	})
@@ -306,6 +307,7 @@ func (c *control) statusSidecar(ctx context.Context, service *conf.Service, netn
 	waiting, err := inventory.Waiting(service, netns)
 	c.warn(err)
 	details.Spooled, details.GivenUp = waiting.Spooled, waiting.GivenUp
+	journal.Sync(ctx)
 	entries, err := journal.OfUnit(ctx, journal.Query{Boot: true, Lines: maxHistory, Matches: []string{
 		"SERVICE=" + service.Name, "NETNS=" + netns, "+", "UNIT=" + layout.SidecarUnit(service.Name, netns),
 	}})

@@ -42,9 +42,7 @@ const (
 // asks the journal rather than the manager: the unit of a failed sidecar is
 // gone as soon as it has failed (CollectMode=inactive-or-failed).
 func Why(ctx context.Context, unit string, since time.Time) (Failure, error) {
-	// What was written before the failure may be on its way to the journal.
-	// Where this does not work, some of it may be missed.
-	_ = exec.CommandContext(ctx, "journalctl", "--sync").Run()
+	Sync(ctx) // what was written before the failure
 
 	entries, err := OfUnit(ctx, Query{Since: since, Lines: maxEntries, Matches: []string{"--unit=" + unit}})
 	if err != nil {
@@ -58,6 +56,10 @@ func Why(ctx context.Context, unit string, since time.Time) (Failure, error) {
 	}
 	return why(unit, merge(entries, spawn)), nil
 }
+
+// Sync waits until what has been written is in the journal. Where that does not
+// work, as without root's rights, some of it may be missed.
+func Sync(ctx context.Context) { _ = exec.CommandContext(ctx, "journalctl", "--sync").Run() }
 
 // OfUnit reads the entries of a unit that a query selects, and those of the
 // unit's processes that it misses. journald looks up a process's unit when a

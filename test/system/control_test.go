@@ -462,6 +462,7 @@ func TestControlMetrics(t *testing.T) {
 	expect(control(t, 0, "metrics").stdout, `requests_total{S,result="started"} 2`)
 
 	// The timer's service, with node_exporter's directory.
+	t.Cleanup(func() { os.RemoveAll("/var/lib/prometheus") })
 	if err := os.MkdirAll("/var/lib/prometheus/node-exporter", 0o755); err != nil {
 		t.Fatal(err)
 	}
