@@ -168,7 +168,8 @@ var variations = []variation{
 	vary(`[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d`, "TIME"),
 	vary(`TIME; \d+m?s ago`, "TIME; AGE ago"),
 	vary(`\bin \d+\.\d+ s\b`, "in N s"),
-	vary(`running  \d+s`, "running  0s"),
+	vary(`running  \d+s +`, "running  0s     "),
+	vary(`PID +RESTARTS`, "PID  RESTARTS"), // as wide as the longest pid
 	vary(`"time":\d+`, `"time":NUMBER`),
 	vary(`with Docker's daemon, exit status \d+`, "with Docker's daemon, exit status N"),
 	// What the name server is called, and how it is out of reach.
