@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/arglist"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
-	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
 )
 
 // What an operator does to one sidecar, by the same steps that a request takes,
@@ -26,18 +26,14 @@ func (a *Activator) Close() {
 // arguments that it had last, and waits until it is ready. One that is up is
 // left alone.
 func (a *Activator) StartAgain(ctx context.Context, netns string) error {
-	return a.again(ctx, netns, "started", func(ctx context.Context, unit string) (manager.State, error) {
-		return a.systemd.Start(ctx, unit)
-	})
+	return a.again(ctx, netns, false)
 }
 
 // Restart stops the sidecar of a network namespace, if it is up, starts it with
 // the arguments that it had last, and waits until it is ready. One that fails is
 // stopped.
 func (a *Activator) Restart(ctx context.Context, netns string) error {
-	return a.again(ctx, netns, "restarted", func(ctx context.Context, unit string) (manager.State, error) {
-		return a.systemd.Restart(ctx, unit)
-	})
+	return a.again(ctx, netns, true)
 }
 
 // StopSidecar stops the sidecar of a network namespace.
@@ -57,9 +53,7 @@ func (a *Activator) StopSidecar(ctx context.Context, netns string) error {
 // Reason returns what an error of these says, on one line.
 func Reason(err error) string { return reason(err) }
 
-func (a *Activator) again(operator context.Context, netns, done string,
-	start func(context.Context, string) (manager.State, error),
-) error {
+func (a *Activator) again(operator context.Context, netns string, restart bool) error {
 	unlock, err := a.locks.lock(operator, netns)
 	if err != nil {
 		return err
@@ -72,11 +66,15 @@ func (a *Activator) again(operator context.Context, netns, done string,
 		return err
 	}
 	state, err := a.systemd.State(ctx, a.unit(netns))
-	if err != nil || done == "started" && state.Active() {
+	if err != nil || !restart && state.Active() {
 		return err
 	}
 	began := time.Now()
-	state, err = start(ctx, a.unit(netns))
+	done, job := "started", a.systemd.Start
+	if restart {
+		done, job = "restarted", a.systemd.Restart
+	}
+	state, err = job(ctx, a.unit(netns))
 	if err == nil {
 		err = a.awaitReady(ctx, s, state, began.Add(a.service.ReadyTimeout))
 	}
@@ -85,7 +83,9 @@ func (a *Activator) again(operator context.Context, netns, done string,
 		return fmt.Errorf("not waited for any longer: %w", operator.Err())
 	}
 	if err != nil {
-		return a.failed(ctx, s, began, err)
+		err = a.failed(ctx, s, began, err)
+		s.log.Error(reason(err), journal.Result, journal.Failed)
+		return err
 	}
 	a.recordReady(s)
 	s.log.Info(fmt.Sprintf("%s by an operator in %.3f s", done, time.Since(began).Seconds()))

@@ -158,12 +158,15 @@ var (
 	errServed     = errors.New("it has been served already")
 )
 
+// overtaken says whether an error is one of these, which are no failures.
+func overtaken(err error) bool { return errors.Is(err, errSuperseded) || errors.Is(err, errServed) }
+
 // start has the sidecar run, and returns when it is ready. It says whether it
-// had to be started. Errors are in the log, except what is no failure: that a
-// later request has been served, or that the activator is ending.
+// had to be started. Errors are in the log, except what is no failure: that the
+// request is overtaken, or that the activator is ending.
 func (a *Activator) start(ctx context.Context, s *sidecar) (bool, error) {
 	started, err := a.run(ctx, s)
-	if err != nil && ctx.Err() == nil && !errors.Is(err, errSuperseded) {
+	if err != nil && ctx.Err() == nil && !overtaken(err) {
 		s.log.Error(reason(err), journal.Result, journal.Failed)
 	}
 	return started, err

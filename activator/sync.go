@@ -369,7 +369,7 @@ func (a *Activator) serveSpooled(ctx context.Context, entry *spooled) (final boo
 	}
 	s.spooled, s.asked = true, time.UnixMicro(entry.Time)
 	_, err = a.start(ctx, s)
-	if errors.Is(err, errSuperseded) || errors.Is(err, errServed) {
+	if overtaken(err) {
 		log.Warn("dropped a spooled request: "+err.Error(), journal.Result, journal.Dropped)
 		return true, nil
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path"
@@ -17,6 +16,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/activator"
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/terminal"
@@ -135,7 +135,7 @@ func (c *control) each(ctx context.Context, service *conf.Service, netns []strin
 	if os.Geteuid() != 0 {
 		return failed(errors.New("only root can do that; try it with sudo"))
 	}
-	a := activator.New(units.Options(service), version.Version, slog.New(slog.DiscardHandler), func(string) {})
+	a := activator.New(units.Options(service), version.Version, journal.NewJournal(layout.ControlProgram), func(string) {})
 	defer a.Close()
 	var (
 		work   sync.WaitGroup

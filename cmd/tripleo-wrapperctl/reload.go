@@ -176,6 +176,8 @@ func (c *control) gone(ctx context.Context, before map[string]string, set *conf.
 }
 
 func (c *control) stopService(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*endTimeout)
+	defer cancel()
 	var errs []error
 	for _, unit := range []string{layout.PathUnit(name), layout.SocketUnit(name), layout.ServiceUnit(name)} {
 		errs = append(errs, c.systemd.Stop(ctx, unit))

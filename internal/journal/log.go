@@ -49,23 +49,28 @@ func NewLogger(stderr io.Writer, debug bool) *slog.Logger {
 		level = slog.LevelDebug
 	}
 	if connected, err := journal.StderrIsJournalStream(); err == nil && connected {
-		return slog.New(&handler{level: level})
+		return slog.New(&handler{level: level, identifier: "tripleo-wrappers-activator"})
 	}
 	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 }
 
-// identifier is what stands before each line in journalctl's output.
-const identifier = "tripleo-wrappers-activator"
+// NewJournal returns a logger that writes to the journal wherever standard error
+// is: that of a command whose terminal is for its answer. Its identifier stands
+// before each line in journalctl's output.
+func NewJournal(identifier string) *slog.Logger {
+	return slog.New(&handler{level: slog.LevelInfo, identifier: identifier})
+}
 
 type handler struct {
-	level slog.Level
-	attrs []slog.Attr
+	level      slog.Level
+	identifier string
+	attrs      []slog.Attr
 }
 
 func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
 
 func (h *handler) Handle(_ context.Context, record slog.Record) error {
-	fields := map[string]string{"SYSLOG_IDENTIFIER": identifier}
+	fields := map[string]string{"SYSLOG_IDENTIFIER": h.identifier}
 	add := func(attr slog.Attr) bool {
 		if value := attr.Value.Resolve().String(); value != "" {
 			fields[attr.Key] = value
@@ -90,7 +95,7 @@ func (h *handler) Handle(_ context.Context, record slog.Record) error {
 }
 
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &handler{h.level, append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
+	return &handler{h.level, h.identifier, append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
 }
 
 // WithGroup is without effect: the journal's fields have no groups.

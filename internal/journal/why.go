@@ -59,7 +59,14 @@ func Why(ctx context.Context, unit string, since time.Time) (Failure, error) {
 
 // Sync waits until what has been written is in the journal. Where that does not
 // work, as without root's rights, some of it may be missed.
-func Sync(ctx context.Context) { _ = exec.CommandContext(ctx, "journalctl", "--sync").Run() }
+func Sync(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	_ = exec.CommandContext(ctx, "journalctl", "--sync").Run()
+}
+
+// syncTimeout is longer than journald takes that is not stuck.
+const syncTimeout = 5 * time.Second
 
 // OfUnit reads the entries of a unit that a query selects, and those of the
 // unit's processes that it misses. journald looks up a process's unit when a

@@ -22,6 +22,9 @@ const (
 	// dialTimeout bounds making a connection; systemd answers nobody while it
 	// reloads itself, which takes seconds on a host with thousands of units.
 	dialTimeout = 30 * time.Second
+	// callTimeout bounds one call, connecting as often as it takes included;
+	// callers may have less time.
+	callTimeout = 3 * time.Minute
 	// dialRetry is how long to wait before the next try to connect.
 	dialRetry = 100 * time.Millisecond
 	// jobPoll is how often a job is looked at besides waiting for its signal,
@@ -69,7 +72,7 @@ func (m *Manager) Close() {
 // State returns the state of a unit; that of one that is not loaded is
 // "inactive".
 func (m *Manager) State(ctx context.Context, unit string) (State, error) {
-	states, err := m.list(ctx, func(conn *dbus.Conn) ([]dbus.UnitStatus, error) {
+	states, err := m.list(ctx, func(ctx context.Context, conn *dbus.Conn) ([]dbus.UnitStatus, error) {
 		return conn.ListUnitsByNamesContext(ctx, []string{unit})
 	})
 	if err != nil {
@@ -83,7 +86,7 @@ func (m *Manager) State(ctx context.Context, unit string) (State, error) {
 
 // List returns the loaded units whose name matches a pattern as in glob(7).
 func (m *Manager) List(ctx context.Context, pattern string) ([]State, error) {
-	states, err := m.list(ctx, func(conn *dbus.Conn) ([]dbus.UnitStatus, error) {
+	states, err := m.list(ctx, func(ctx context.Context, conn *dbus.Conn) ([]dbus.UnitStatus, error) {
 		return conn.ListUnitsByPatternsContext(ctx, nil, []string{pattern})
 	})
 	if err != nil {
@@ -92,10 +95,10 @@ func (m *Manager) List(ctx context.Context, pattern string) ([]State, error) {
 	return states, nil
 }
 
-func (m *Manager) list(ctx context.Context, ask func(*dbus.Conn) ([]dbus.UnitStatus, error)) ([]State, error) {
+func (m *Manager) list(ctx context.Context, ask func(context.Context, *dbus.Conn) ([]dbus.UnitStatus, error)) ([]State, error) {
 	var states []State
-	err := m.do(ctx, func(conn *dbus.Conn) error {
-		units, err := ask(conn)
+	err := m.do(ctx, func(ctx context.Context, conn *dbus.Conn) error {
+		units, err := ask(ctx, conn)
 		states = nil
 		for _, unit := range units {
 			states = append(states, State{unit.Name, unit.LoadState, unit.ActiveState, unit.SubState, unit.JobId})
@@ -141,7 +144,7 @@ var (
 // systemd read its units (NeedDaemonReload in org.freedesktop.systemd1(5)).
 func (m *Manager) NeedsReload(ctx context.Context, unit string) (bool, error) {
 	var needs bool
-	err := m.do(ctx, func(conn *dbus.Conn) error {
+	err := m.do(ctx, func(ctx context.Context, conn *dbus.Conn) error {
 		answer, err := conn.GetUnitPropertyContext(ctx, unit, "NeedDaemonReload")
 		if err != nil {
 			return err
@@ -157,7 +160,7 @@ func (m *Manager) NeedsReload(ctx context.Context, unit string) (bool, error) {
 // Reload has systemd run its generators and read its units again, as
 // `systemctl daemon-reload` does, and waits until that is done.
 func (m *Manager) Reload(ctx context.Context) error {
-	if err := m.do(ctx, func(conn *dbus.Conn) error { return conn.ReloadContext(ctx) }); err != nil {
+	if err := m.do(ctx, func(ctx context.Context, conn *dbus.Conn) error { return conn.ReloadContext(ctx) }); err != nil {
 		return fmt.Errorf("having systemd read its units again: %w", err)
 	}
 	return nil
@@ -178,7 +181,7 @@ func property[T any](ctx context.Context, m *Manager,
 ) (T, error) {
 	var value T
 	var answer *dbus.Property
-	err := m.do(ctx, func(conn *dbus.Conn) (err error) {
+	err := m.do(ctx, func(ctx context.Context, conn *dbus.Conn) (err error) {
 		answer, err = get(conn, ctx, unit, name)
 		return err
 	})
@@ -228,7 +231,7 @@ func (m *Manager) job(ctx context.Context, unit string,
 	enqueue func(*dbus.Conn, context.Context, string, string, chan<- string) (int, error),
 ) (State, error) {
 	var done chan string
-	err := m.do(ctx, func(conn *dbus.Conn) error {
+	err := m.do(ctx, func(ctx context.Context, conn *dbus.Conn) error {
 		// Buffered: the connection must not wait for us.
 		done = make(chan string, 1)
 		_, err := enqueue(conn, ctx, unit, "replace", done)
@@ -263,11 +266,13 @@ func (m *Manager) job(ctx context.Context, unit string,
 
 // do runs a call, again on a new connection if the old one turns out to be
 // dead, until ctx is done. All calls made here may be made twice.
-func (m *Manager) do(ctx context.Context, call func(*dbus.Conn) error) error {
+func (m *Manager) do(ctx context.Context, call func(context.Context, *dbus.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	for {
 		conn, err := m.connection(ctx)
 		if err == nil {
-			err = call(conn)
+			err = call(ctx, conn)
 			if err == nil || ctx.Err() != nil || !connectionLost(err) {
 				return err
 			}

@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 )
@@ -108,22 +109,13 @@ func (c *Counters) Save(name string) error {
 }
 
 // WriteFile replaces a file at once, so that nobody reads half of it.
-func WriteFile(name string, content []byte) (err error) {
-	temporary, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+func WriteFile(name string, content []byte) error {
+	dir, err := beneath.Open(filepath.Dir(name))
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(temporary.Name())
-		}
-	}()
-	_, err = temporary.Write(content)
-	err = errors.Join(err, temporary.Chmod(0o644), temporary.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(temporary.Name(), name)
+	defer dir.Close()
+	return dir.WriteFile(filepath.Base(name), content, 0o644)
 }
 
 // Write writes the counters and how the services do.

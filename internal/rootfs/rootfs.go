@@ -21,6 +21,7 @@ import (
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 )
 
@@ -278,9 +279,10 @@ func (i *Image) write(file string) error {
 	if err != nil {
 		return err
 	}
-	temporary := fmt.Sprintf("%s.%d", file, os.Getpid())
-	if err := os.WriteFile(temporary, content, 0o600); err != nil {
+	dir, err := beneath.Open(path.Dir(file))
+	if err != nil {
 		return err
 	}
-	return os.Rename(temporary, file)
+	defer dir.Close()
+	return dir.WriteFile(path.Base(file), content, 0o600)
 }

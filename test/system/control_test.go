@@ -267,6 +267,7 @@ func TestControlStartStopRestart(t *testing.T) {
 			if s.running() != 1 {
 				t.Errorf("%d sidecars run, want 1", s.running())
 			}
+			mention(t, control(t, 3, "status", s.name, all[0].name), "stopped by an operator")
 			var deeds []struct{ Netns, Done, Error string }
 			if err := json.Unmarshal([]byte(control(t, 1, "start", "--json", s.name, all[0].name, "qdhcp-never", all[1].name).stdout), &deeds); err != nil {
 				t.Fatal(err)

@@ -276,6 +276,9 @@ timeout = "1s"
 	eventually(t, "the request is dropped", func() bool {
 		return strings.Contains(must(t, "journalctl", "--quiet", "--output=cat", "REQUEST_ID="+id), "it has been served already")
 	})
+	if log := must(t, "journalctl", "--quiet", "--output=cat", "REQUEST_ID="+id, "RESULT=failed"); strings.Contains(log, "served already") {
+		t.Errorf("that it was served passes for a failure: %s", log)
+	}
 	s.gone(ours, pid)
 }
 
