@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -298,7 +299,16 @@ func TestArguments(t *testing.T) {
 	}
 	defer sleep.Wait()
 	defer sleep.Process.Kill()
-	if got, err := Arguments(sleep.Process.Pid); err != nil || !slices.Equal(got, sleep.Args) {
+	// The kernel tells them a moment after execve(2) has closed the descriptor
+	// that Start waits for.
+	var got []string
+	var err error
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if got, err = Arguments(sleep.Process.Pid); err != nil || slices.Equal(got, sleep.Args) {
+			break
+		}
+	}
+	if err != nil || !slices.Equal(got, sleep.Args) {
 		t.Errorf("%q, want %q, error %v", got, sleep.Args, err)
 	}
 }
