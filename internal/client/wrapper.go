@@ -2,11 +2,10 @@ package client
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path"
 	"time"
@@ -67,9 +66,8 @@ func Wrapper(args []string, stderr io.Writer) int {
 			environment[name] = value
 		}
 	}
-	id := make([]byte, 16)
-	rand.Read(id)
-	w := &wrapper{service, arguments, protocol.NewStart(hex.EncodeToString(id), arguments, environment), stderr}
+	id := fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) // only has to be another each time
+	w := &wrapper{service, arguments, protocol.NewStart(id, arguments, environment), stderr}
 	return w.run()
 }
 

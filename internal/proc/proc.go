@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -170,19 +169,27 @@ func outermostUnit(cgroup string) string {
 	return ""
 }
 
-// containerName matches what container tools call a container's control group:
-// docker-ID.scope with systemd's help and ID without it, libpod-ID and the like.
-var containerName = regexp.MustCompile(`^(?:.*-)?([0-9a-f]{64})(?:\.scope)?$`)
-
 // outermostContainer finds the id of the outermost container in a path. What
 // lies below it was named in the container, and tells nothing.
 func outermostContainer(cgroup string) string {
 	for part := range strings.SplitSeq(cgroup, "/") {
-		if match := containerName.FindStringSubmatch(part); match != nil {
-			return match[1]
+		if id := containerID(part); id != "" {
+			return id
 		}
 	}
 	return ""
+}
+
+// containerID returns the id in what container tools call a container's control
+// group: docker-ID.scope with systemd's help and ID without it, libpod-ID and
+// the like. The id is 64 hexadecimal digits.
+func containerID(name string) string {
+	id := strings.TrimSuffix(name, ".scope")
+	id = id[strings.LastIndexByte(id, '-')+1:]
+	if len(id) != 64 || strings.Trim(id, "0123456789abcdef") != "" {
+		return ""
+	}
+	return id
 }
 
 func file(pid int, name string) string {

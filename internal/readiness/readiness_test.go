@@ -64,6 +64,12 @@ func TestPIDFiles(t *testing.T) {
 			want:      []string{"/var/lib/neutron/external/pids/" + id + ".pid.haproxy"},
 		},
 		{
+			name:  "the first UUID of several, behind digits that are of none",
+			rule:  haproxy,
+			netns: "0123-" + strings.ToUpper(id) + "0123" + id + "-" + strings.Repeat("0", 36),
+			want:  []string{"/var/lib/neutron/external/pids/" + id + ".pid.haproxy"},
+		},
+		{
 			name:  "namespace without a UUID",
 			rule:  haproxy,
 			netns: "ovnmeta-1",
