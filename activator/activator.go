@@ -48,6 +48,10 @@ const (
 	// spoolPoll is how often the spool is looked at while the activator runs:
 	// the path unit does not fire then.
 	spoolPoll = 200 * time.Millisecond
+	// disconnectAfter is how long the connection to systemd is kept with nothing
+	// to do. It gets a message for whatever happens to any unit of the host,
+	// and costs systemd, and this process, more than a new one does.
+	disconnectAfter = time.Second
 	// stopGrace is how long requests that are being served may take when the
 	// activator ends. Clients of those that take longer ask again.
 	stopGrace = 5 * time.Second
@@ -111,10 +115,13 @@ func (a *Activator) Serve(ctx context.Context, listeners []*net.UnixListener) er
 
 	poll := time.NewTicker(spoolPoll)
 	defer poll.Stop()
-	for !a.idle() && ctx.Err() == nil {
+	for !a.quietFor(a.service.IdleTimeout) && ctx.Err() == nil {
 		select {
 		case <-poll.C:
 			a.takeSpool(requests)
+			if a.quietFor(disconnectAfter) {
+				a.systemd.Close()
+			}
 		case <-ctx.Done():
 		}
 	}
@@ -137,9 +144,9 @@ func (a *Activator) Serve(ctx context.Context, listeners []*net.UnixListener) er
 	return nil
 }
 
-// idle says whether there has been nothing to do for the idle timeout.
-func (a *Activator) idle() bool {
-	return a.busy.Load() == 0 && time.Since(time.Unix(0, a.quiet.Load())) >= a.service.IdleTimeout
+// quietFor says whether there has been nothing to do for that long.
+func (a *Activator) quietFor(limit time.Duration) bool {
+	return a.busy.Load() == 0 && time.Since(time.Unix(0, a.quiet.Load())) >= limit
 }
 
 // background runs f as work that keeps the activator from being idle.

@@ -65,7 +65,7 @@ func (a *Activator) again(operator context.Context, netns string, restart bool) 
 	if err != nil {
 		return err
 	}
-	state, err := a.systemd.State(ctx, a.unit(netns))
+	state, err := a.systemd.Current(ctx, a.unit(netns))
 	if err != nil || !restart && state.Active() {
 		return err
 	}
@@ -76,7 +76,7 @@ func (a *Activator) again(operator context.Context, netns string, restart bool) 
 	}
 	state, err = job(ctx, a.unit(netns))
 	if err == nil {
-		err = a.awaitReady(ctx, s, state, began.Add(a.service.ReadyTimeout))
+		_, err = a.awaitReady(ctx, s, state, began.Add(a.service.ReadyTimeout))
 	}
 	if operator.Err() != nil {
 		// Whatever systemd was told to do goes on.

@@ -25,21 +25,18 @@ const (
 // end is seen in the result of its start or after it is a matter of chance.
 var errEnded = errors.New("it ended before it was ready")
 
-// awaitReady waits until a sidecar that systemd has started is ready. It fails
-// as soon as the sidecar is not up any more, and at the deadline.
-func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.State, deadline time.Time) error {
+// awaitReady waits until a sidecar that systemd has started is ready, and
+// returns the main process of its unit. It fails as soon as the sidecar is not
+// up any more, and at the deadline.
+func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.State, deadline time.Time) (main int, err error) {
 	if !state.Active() {
-		return errEnded
+		return 0, errEnded
 	}
-	main, err := a.systemd.MainPID(ctx, state.Unit)
+	main, err = a.systemd.MainPID(ctx, state.Unit)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	since, err := a.systemd.ActiveSince(ctx, state.Unit)
-	if err != nil {
-		return err
-	}
-	settled := time.UnixMicro(since).Add(settleTime)
+	var settled time.Time // asked for where it matters
 	said := ""
 	for look := firstLook; ; look = min(2*look, lastLook) {
 		alive := a.processAlive(s, main)
@@ -49,12 +46,12 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 			}
 			// Only the unit's own word counts, and with it there is an exit
 			// status to tell and last words in the journal.
-			state, err := a.systemd.State(ctx, state.Unit)
+			state, err := a.systemd.Current(ctx, state.Unit)
 			if err != nil {
-				return err
+				return 0, err
 			}
 			if !state.Active() && state.ActiveState != "deactivating" {
-				return errEnded
+				return 0, errEnded
 			}
 		}
 		waitingFor, itself := a.notReady(s, main)
@@ -62,19 +59,28 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 			s.log.Debug("not ready yet: " + waitingFor)
 			said = waitingFor
 		}
-		if alive && waitingFor == "" && (itself || time.Now().After(settled)) {
-			return nil
+		if alive && waitingFor == "" {
+			if !itself && settled.IsZero() {
+				since, err := a.systemd.ActiveSince(ctx, state.Unit)
+				if err != nil {
+					return 0, err
+				}
+				settled = time.UnixMicro(since).Add(settleTime)
+			}
+			if itself || time.Now().After(settled) {
+				return main, nil
+			}
 		}
 		if time.Now().After(deadline) {
 			if !alive {
-				return errEnded
+				return 0, errEnded
 			}
-			return fmt.Errorf("it was not ready within %v, its ready.timeout: %s", a.service.ReadyTimeout, waitingFor)
+			return 0, fmt.Errorf("it was not ready within %v, its ready.timeout: %s", a.service.ReadyTimeout, waitingFor)
 		}
 		select {
 		case <-time.After(look):
 		case <-ctx.Done():
-			return fmt.Errorf("it was not ready in time: %w", ctx.Err())
+			return 0, fmt.Errorf("it was not ready in time: %w", ctx.Err())
 		}
 	}
 }

@@ -198,15 +198,15 @@ func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
 	if err := recorded.overtakes(s); err != nil {
 		return false, err
 	}
-	state, err := a.systemd.State(ctx, unit)
+	state, err := a.systemd.Current(ctx, unit)
 	if err != nil {
 		return false, err
 	}
 	if !state.Down() {
 		if recorded.matches(s) {
-			err := a.join(ctx, s, state, recorded)
+			main, err := a.join(ctx, s, state, recorded)
 			if err == nil {
-				s.log.Info("runs already with the same arguments", journal.PID, a.mainPID(ctx, unit), journal.Result, journal.Running)
+				s.log.Info("runs already with the same arguments", journal.PID, main, journal.Result, journal.Running)
 				return false, nil
 			}
 			s.log.Info("is replaced: " + err.Error())
@@ -222,8 +222,9 @@ func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
 	}
 	began := time.Now()
 	state, err = a.systemd.Start(ctx, unit)
+	main := 0
 	if err == nil {
-		err = a.awaitReady(ctx, s, state, began.Add(a.service.ReadyTimeout))
+		main, err = a.awaitReady(ctx, s, state, began.Add(a.service.ReadyTimeout))
 	}
 	if serving.Err() != nil {
 		// The activator is ending. The next one goes on from here.
@@ -234,47 +235,40 @@ func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
 	}
 	a.recordReady(s)
 	took := time.Since(began)
-	s.log.Info(fmt.Sprintf("started in %.3f s", took.Seconds()), journal.PID, a.mainPID(ctx, unit),
+	s.log.Info(fmt.Sprintf("started in %.3f s", took.Seconds()), journal.PID, main,
 		journal.Result, journal.Started, journal.ReadyUsec, took.Microseconds())
 	return true, nil
 }
 
 // join waits for a sidecar that was started earlier and with the same
-// arguments, perhaps by an activator that is no more, to be ready.
-func (a *Activator) join(ctx context.Context, s *sidecar, state manager.State, recorded record) error {
+// arguments, perhaps by an activator that is no more, to be ready, and returns
+// the main process of its unit.
+func (a *Activator) join(ctx context.Context, s *sidecar, state manager.State, recorded record) (main int, err error) {
 	if !state.Active() {
-		var err error
 		if state, err = a.systemd.Start(ctx, state.Unit); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	deadline := recorded.when.Add(a.service.ReadyTimeout)
 	if recorded.ready {
 		deadline = time.Now()
 	}
-	err := a.awaitReady(ctx, s, state, deadline)
+	main, err = a.awaitReady(ctx, s, state, deadline)
 	switch {
 	case err == nil:
 		a.recordReady(s)
-		return nil
+		return main, nil
 	case recorded.ready:
 		waitingFor, _ := a.notReady(s, 0)
-		return fmt.Errorf("it is not ready any more: %s", cmp.Or(waitingFor, "its process has ended"))
+		return 0, fmt.Errorf("it is not ready any more: %s", cmp.Or(waitingFor, "its process has ended"))
 	}
-	return err
+	return 0, err
 }
 
 func (a *Activator) stop(ctx context.Context, unit string) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
 	return a.systemd.Stop(ctx, unit)
-}
-
-// mainPID returns a unit's main process for a line of the log, where 0 does no
-// harm.
-func (a *Activator) mainPID(ctx context.Context, unit string) int {
-	pid, _ := a.systemd.MainPID(ctx, unit)
-	return pid
 }
 
 // failed makes the error of a sidecar that did not start. The caller will be

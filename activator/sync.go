@@ -508,7 +508,7 @@ func (a *Activator) forget(ctx context.Context, dir *beneath.Dir, netns string) 
 		return err
 	}
 	defer unlock()
-	state, err := a.systemd.State(ctx, a.unit(netns))
+	state, err := a.systemd.Current(ctx, a.unit(netns))
 	if err != nil || !state.Down() || !a.orphan(netns) {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -53,13 +55,32 @@ func (s State) Down() bool {
 }
 
 // A Manager is a connection to systemd that is made when it is needed, and
-// again when it is lost.
+// again when it is lost or was closed.
 type Manager struct {
 	mu   sync.Mutex
-	conn *dbus.Conn
+	conn *connection
 }
 
-// Close closes the connection.
+// A connection to systemd is one connection for calls and for signals. Over its
+// private socket, systemd sends every signal to every connection, asked for or
+// not: some sixty for each sidecar that is started. go-systemd by itself would
+// make two connections.
+type connection struct {
+	*dbus.Conn
+	bus *godbus.Conn
+}
+
+// private is where systemd listens for root, without a dbus-daemon between.
+const private = "unix:path=/run/systemd/private"
+
+const (
+	managerName = "org.freedesktop.systemd1"
+	managerPath = "/org/freedesktop/systemd1"
+	noSuchUnit  = managerName + ".NoSuchUnit"
+)
+
+// Close closes the connection. Calls that are under way, and later ones, make
+// another.
 func (m *Manager) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -72,7 +93,7 @@ func (m *Manager) Close() {
 // State returns the state of a unit; that of one that is not loaded is
 // "inactive".
 func (m *Manager) State(ctx context.Context, unit string) (State, error) {
-	states, err := m.list(ctx, func(ctx context.Context, conn *dbus.Conn) ([]dbus.UnitStatus, error) {
+	states, err := m.list(ctx, func(ctx context.Context, conn *connection) ([]dbus.UnitStatus, error) {
 		return conn.ListUnitsByNamesContext(ctx, []string{unit})
 	})
 	if err != nil {
@@ -84,9 +105,23 @@ func (m *Manager) State(ctx context.Context, unit string) (State, error) {
 	return states[0], nil
 }
 
+// Current returns the state of a unit as State does. One that is not loaded is
+// not loaded for it, which is most of the work of a start: it is inactive, and
+// its LoadState is empty.
+func (m *Manager) Current(ctx context.Context, unit string) (State, error) {
+	err := m.do(ctx, func(ctx context.Context, conn *connection) error {
+		return conn.bus.Object(managerName, managerPath).CallWithContext(ctx, managerName+".Manager.GetUnit", 0, unit).Err
+	})
+	var refused godbus.Error
+	if errors.As(err, &refused) && refused.Name == noSuchUnit {
+		return State{Unit: unit, ActiveState: "inactive", SubState: "dead"}, nil
+	}
+	return m.State(ctx, unit)
+}
+
 // List returns the loaded units whose name matches a pattern as in glob(7).
 func (m *Manager) List(ctx context.Context, pattern string) ([]State, error) {
-	states, err := m.list(ctx, func(ctx context.Context, conn *dbus.Conn) ([]dbus.UnitStatus, error) {
+	states, err := m.list(ctx, func(ctx context.Context, conn *connection) ([]dbus.UnitStatus, error) {
 		return conn.ListUnitsByPatternsContext(ctx, nil, []string{pattern})
 	})
 	if err != nil {
@@ -95,9 +130,9 @@ func (m *Manager) List(ctx context.Context, pattern string) ([]State, error) {
 	return states, nil
 }
 
-func (m *Manager) list(ctx context.Context, ask func(context.Context, *dbus.Conn) ([]dbus.UnitStatus, error)) ([]State, error) {
+func (m *Manager) list(ctx context.Context, ask func(context.Context, *connection) ([]dbus.UnitStatus, error)) ([]State, error) {
 	var states []State
-	err := m.do(ctx, func(ctx context.Context, conn *dbus.Conn) error {
+	err := m.do(ctx, func(ctx context.Context, conn *connection) error {
 		units, err := ask(ctx, conn)
 		states = nil
 		for _, unit := range units {
@@ -144,7 +179,7 @@ var (
 // systemd read its units (NeedDaemonReload in org.freedesktop.systemd1(5)).
 func (m *Manager) NeedsReload(ctx context.Context, unit string) (bool, error) {
 	var needs bool
-	err := m.do(ctx, func(ctx context.Context, conn *dbus.Conn) error {
+	err := m.do(ctx, func(ctx context.Context, conn *connection) error {
 		answer, err := conn.GetUnitPropertyContext(ctx, unit, "NeedDaemonReload")
 		if err != nil {
 			return err
@@ -160,7 +195,7 @@ func (m *Manager) NeedsReload(ctx context.Context, unit string) (bool, error) {
 // Reload has systemd run its generators and read its units again, as
 // `systemctl daemon-reload` does, and waits until that is done.
 func (m *Manager) Reload(ctx context.Context) error {
-	if err := m.do(ctx, func(ctx context.Context, conn *dbus.Conn) error { return conn.ReloadContext(ctx) }); err != nil {
+	if err := m.do(ctx, func(ctx context.Context, conn *connection) error { return conn.ReloadContext(ctx) }); err != nil {
 		return fmt.Errorf("having systemd read its units again: %w", err)
 	}
 	return nil
@@ -169,7 +204,7 @@ func (m *Manager) Reload(ctx context.Context) error {
 // Restart stops and starts a unit, waits for the job to end and returns the
 // unit's state then, which says whether it worked.
 func (m *Manager) Restart(ctx context.Context, unit string) (State, error) {
-	state, err := m.job(ctx, unit, (*dbus.Conn).RestartUnitContext)
+	state, err := m.job(ctx, unit, true, (*dbus.Conn).RestartUnitContext)
 	if err != nil {
 		return state, fmt.Errorf("restarting %s: %w", unit, err)
 	}
@@ -181,8 +216,8 @@ func property[T any](ctx context.Context, m *Manager,
 ) (T, error) {
 	var value T
 	var answer *dbus.Property
-	err := m.do(ctx, func(ctx context.Context, conn *dbus.Conn) (err error) {
-		answer, err = get(conn, ctx, unit, name)
+	err := m.do(ctx, func(ctx context.Context, conn *connection) (err error) {
+		answer, err = get(conn.Conn, ctx, unit, name)
 		return err
 	})
 	if err == nil {
@@ -197,7 +232,7 @@ func property[T any](ctx context.Context, m *Manager,
 // Start starts a unit, waits for the job to end and returns the unit's state
 // then, which says whether it worked.
 func (m *Manager) Start(ctx context.Context, unit string) (State, error) {
-	state, err := m.job(ctx, unit, (*dbus.Conn).StartUnitContext)
+	state, err := m.job(ctx, unit, true, (*dbus.Conn).StartUnitContext)
 	if err != nil {
 		return state, fmt.Errorf("starting %s: %w", unit, err)
 	}
@@ -208,7 +243,7 @@ func (m *Manager) Start(ctx context.Context, unit string) (State, error) {
 // until it is down.
 func (m *Manager) Stop(ctx context.Context, unit string) error {
 	for {
-		state, err := m.job(ctx, unit, (*dbus.Conn).StopUnitContext)
+		state, err := m.job(ctx, unit, false, (*dbus.Conn).StopUnitContext)
 		if errors.Is(err, ErrNoUnit) {
 			return nil // not even loaded, so not up
 		}
@@ -227,20 +262,22 @@ func (m *Manager) Stop(ctx context.Context, unit string) error {
 	}
 }
 
-func (m *Manager) job(ctx context.Context, unit string,
+// job enqueues a job, waits for its end and returns the unit's state then. Up
+// says whether the unit is to be up.
+func (m *Manager) job(ctx context.Context, unit string, up bool,
 	enqueue func(*dbus.Conn, context.Context, string, string, chan<- string) (int, error),
 ) (State, error) {
 	var done chan string
-	err := m.do(ctx, func(ctx context.Context, conn *dbus.Conn) error {
+	err := m.do(ctx, func(ctx context.Context, conn *connection) error {
 		// Buffered: the connection must not wait for us.
 		done = make(chan string, 1)
-		_, err := enqueue(conn, ctx, unit, "replace", done)
+		_, err := enqueue(conn.Conn, ctx, unit, "replace", done)
 		return err
 	})
 	var refused godbus.Error
 	switch {
 	case !errors.As(err, &refused):
-	case refused.Name == "org.freedesktop.systemd1.NoSuchUnit":
+	case refused.Name == noSuchUnit:
 		err = ErrNoUnit
 	default: // it is masked, or has a setting that makes no sense
 		err = fmt.Errorf("%s; see: systemctl status %s", strings.TrimSuffix(refused.Error(), "."), unit)
@@ -252,10 +289,14 @@ func (m *Manager) job(ctx context.Context, unit string,
 	defer poll.Stop()
 	for {
 		select {
-		case <-done:
-			return m.State(ctx, unit)
+		case result := <-done:
+			if result == "done" && up {
+				return m.State(ctx, unit)
+			}
+			// systemd may have forgotten the unit by now.
+			return m.Current(ctx, unit)
 		case <-poll.C:
-			if state, err := m.State(ctx, unit); err != nil || state.job == 0 {
+			if state, err := m.Current(ctx, unit); err != nil || state.job == 0 {
 				return state, err
 			}
 		case <-ctx.Done():
@@ -266,10 +307,10 @@ func (m *Manager) job(ctx context.Context, unit string,
 
 // do runs a call, again on a new connection if the old one turns out to be
 // dead, until ctx is done. All calls made here may be made twice.
-func (m *Manager) do(ctx context.Context, call func(context.Context, *dbus.Conn) error) error {
+func (m *Manager) do(ctx context.Context, call func(context.Context, *connection) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	for {
+	for try := 0; ; try++ {
 		conn, err := m.connection(ctx)
 		if err == nil {
 			err = call(ctx, conn)
@@ -277,6 +318,9 @@ func (m *Manager) do(ctx context.Context, call func(context.Context, *dbus.Conn)
 				return err
 			}
 			m.drop(conn)
+			if try == 0 {
+				continue // it was an old one
+			}
 		}
 		select {
 		case <-time.After(dialRetry):
@@ -301,7 +345,7 @@ func connectionLost(err error) bool {
 	return false
 }
 
-func (m *Manager) connection(ctx context.Context) (*dbus.Conn, error) {
+func (m *Manager) connection(ctx context.Context) (*connection, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.conn != nil && m.conn.Connected() {
@@ -310,10 +354,23 @@ func (m *Manager) connection(ctx context.Context) (*dbus.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	conn, err := dial(dbus.NewSystemdConnectionContext)
+	conn, err := dial(func(ctx context.Context) (*godbus.Conn, error) {
+		bus, err := godbus.Dial(private, godbus.WithContext(ctx))
+		if err != nil {
+			return nil, err
+		}
+		// By number: a name would have to be looked up. There is no Hello, which
+		// is a dbus-daemon's.
+		if err := bus.Auth([]godbus.Auth{godbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
+			return nil, errors.Join(err, bus.Close())
+		}
+		return bus, nil
+	})
 	if err != nil {
 		var busErr error
-		conn, busErr = dial(dbus.NewSystemConnectionContext)
+		conn, busErr = dial(func(ctx context.Context) (*godbus.Conn, error) {
+			return godbus.ConnectSystemBus(godbus.WithContext(ctx))
+		})
 		if busErr != nil {
 			return nil, errors.Join(
 				fmt.Errorf("connecting to systemd's private socket: %w", err),
@@ -325,10 +382,14 @@ func (m *Manager) connection(ctx context.Context) (*dbus.Conn, error) {
 }
 
 // dial makes a connection that lives on after the time limit of making it.
-func dial(connect func(context.Context) (*dbus.Conn, error)) (*dbus.Conn, error) {
+func dial(connect func(context.Context) (*godbus.Conn, error)) (*connection, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	limit := time.AfterFunc(dialTimeout, cancel)
-	conn, err := connect(ctx)
+	bus, err := connect(ctx)
+	var conn *dbus.Conn
+	if err == nil {
+		conn, err = dbus.NewConnection(func() (*godbus.Conn, error) { return bus, nil })
+	}
 	if !limit.Stop() && err == nil {
 		err = context.DeadlineExceeded
 	}
@@ -336,10 +397,10 @@ func dial(connect func(context.Context) (*dbus.Conn, error)) (*dbus.Conn, error)
 		cancel()
 		return nil, err
 	}
-	return conn, nil
+	return &connection{conn, bus}, nil
 }
 
-func (m *Manager) drop(conn *dbus.Conn) {
+func (m *Manager) drop(conn *connection) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.conn == conn {
