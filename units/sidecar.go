@@ -204,7 +204,6 @@ func host(s *conf.Service) string {
 		// The client says when it has the image and becomes the command.
 		return setting("Type", "notify") +
 			setting("NetworkNamespacePath", netnsPath) +
-			setting("PrivateMounts", "yes") +
 			setting("Environment", "HOME=/root") +
 			execStart(s, commandWords(s)) +
 			logFile(s)

@@ -46,17 +46,22 @@ var ofHost = []Bind{
 	{Source: layout.NetnsDir, Destination: layout.NetnsDir},
 }
 
-// Enter has the calling process, the sidecar in a network namespace, see an
-// image's root file system in the place of the host's, with binds in it, and
-// returns what else is known of the image. The process has to be in a mount
-// namespace of its own: all that is mounted is gone when it is.
+// Enter has the calling thread, of what becomes the sidecar in a network
+// namespace, see an image's root file system in the place of the host's, with
+// binds in it, and returns what else is known of the image. The thread has to be
+// locked (runtime.LockOSThread). It gets a mount namespace of its own: all that
+// is mounted is gone when it is.
+//
+// PrivateMounts= in the unit would give it one as well. systemd goes over all
+// mounts several times for that, of which a host has two for each network
+// namespace.
 func Enter(ctx context.Context, service, netns, name string, binds []Bind) (*Image, error) {
-	if err := ownNamespace(); err != nil {
-		return nil, err
-	}
 	image, err := find(ctx, service, netns, name)
 	if err != nil {
 		return nil, fmt.Errorf("looking for image %s: %w", name, err)
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return nil, fmt.Errorf("making a mount namespace: %w", err)
 	}
 	trees, err := take(append(slices.Clip(ofHost), binds...))
 	if err != nil {
@@ -71,22 +76,6 @@ func Enter(ctx context.Context, service, netns, name string, binds []Bind) (*Ima
 		}
 	}
 	return image, nil
-}
-
-// ownNamespace refuses the host's mount namespace, in which Enter would be the
-// end of the host.
-func ownNamespace() error {
-	var own, host unix.Stat_t
-	if err := unix.Stat("/proc/self/ns/mnt", &own); err != nil {
-		return fmt.Errorf("asking for the mount namespace: %w", err)
-	}
-	if err := unix.Stat("/proc/1/ns/mnt", &host); err != nil {
-		return fmt.Errorf("asking for the host's mount namespace: %w", err)
-	}
-	if own.Ino == host.Ino && own.Dev == host.Dev {
-		return errors.New("needs a mount namespace of its own; the unit has to have PrivateMounts=yes")
-	}
-	return nil
 }
 
 // A tree is what is mounted at the source of a bind, copied and not yet mounted
