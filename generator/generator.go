@@ -14,6 +14,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
 	"github.com/tripleo-wrappers/tripleo-wrappers/units"
 )
@@ -59,9 +61,16 @@ func Write(dir string, files []units.File) error {
 	return errors.Join(errs...)
 }
 
-// write makes the file under another name and renames it, so that whoever
-// reads or writes the same unit at the same time never has half of one.
+// write makes a link or a file, at once or not at all, so that whoever reads or
+// writes the same unit at the same time never has half of one: a file is made
+// under another name and renamed, and so is a link that takes the place of
+// something. Mostly nothing is there: systemd clears the directory first.
 func write(name string, file units.File) error {
+	if file.Link != "" {
+		if err := os.Symlink(file.Link, name); !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
 	temporary := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+"."+rand.Text())
 	var err error
 	if file.Link != "" {
@@ -70,7 +79,7 @@ func write(name string, file units.File) error {
 		err = os.WriteFile(temporary, []byte(file.Text), 0o644)
 	}
 	if err == nil {
-		err = os.Rename(temporary, name)
+		err = rename(temporary, name)
 	}
 	if err != nil {
 		if removeErr := os.Remove(temporary); !errors.Is(removeErr, os.ErrNotExist) {
@@ -78,6 +87,15 @@ func write(name string, file units.File) error {
 		}
 	}
 	return err
+}
+
+// rename does what os.Rename does, without a look at what is there, which takes
+// as long again.
+func rename(from, to string) error {
+	if err := unix.Rename(from, to); err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
 }
 
 // Print prints units with their names, for people.
