@@ -31,6 +31,7 @@ func main() {
 	}
 	shortRun := flag.Bool("short", false, "few rounds, few sidecars")
 	longRun := flag.Bool("long", false, "up to 1,000 sidecars")
+	rounds := flag.Int("rounds", 0, "rounds in place of the run's own number")
 	directory := flag.String("output", ".", "where performance.md and performance.svg are written")
 	flag.Parse()
 
@@ -41,6 +42,10 @@ func main() {
 		b.plan, call = short, "test/bench --short"
 	case *longRun:
 		b.plan, call = long, "test/bench --long"
+	}
+	if *rounds > 0 {
+		b.plan.Rounds = *rounds
+		call += fmt.Sprintf(" --rounds=%d", *rounds)
 	}
 	machine, err := describeMachine()
 	if err == nil {

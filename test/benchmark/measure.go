@@ -134,9 +134,7 @@ func measureOwn(command ...string) (measurement, error) {
 // calls measures single calls, with more and more sidecars running.
 func (b *bench) calls() error {
 	for _, n := range b.plan.running {
-		if err := b.grow(n); err != nil {
-			return err
-		}
+		b.grow(n)
 		say("single calls, %d running", n)
 		for range b.plan.Rounds {
 			for _, c := range b.shuffled(func(c *contender) bool { return c.maxRunning == 0 || c.maxRunning >= n }) {
@@ -180,8 +178,9 @@ func (b *bench) call(c *contender, f figure) {
 	}
 }
 
-// grow has more sidecars of ours run all the time.
-func (b *bench) grow(n int) error {
+// grow has more sidecars of ours run all the time. A contender with which that
+// fails is left with what it has, and out of what comes.
+func (b *bench) grow(n int) {
 	for _, c := range b.contenders {
 		if c.maxRunning < n || n == b.running {
 			continue
@@ -195,12 +194,11 @@ func (b *bench) grow(n int) error {
 			_, err := run(more[i].of.call(more[i])...)
 			return err
 		})
-		if err != nil {
-			return fmt.Errorf("%s, %d running: %w", c.name, n, err)
+		if !b.try(c, err) {
+			c.maxRunning = b.running
 		}
 	}
 	b.running = n
-	return nil
 }
 
 func (b *bench) reload() error {
@@ -221,10 +219,11 @@ func measure(command ...string) (m measurement, err error) {
 	return c.stop(time.Now())
 }
 
-// bursts measures many calls at once, each size a few times.
+// bursts measures many calls at once: in as many rounds as start a thousand
+// sidecars, but in three at least.
 func (b *bench) bursts() error {
 	for _, n := range b.plan.bursts {
-		for range max(1, min(5, 300/n)) {
+		for range min(b.plan.Rounds, max(3, 1000/n)) {
 			for _, c := range b.shuffled(func(c *contender) bool { return c.maxBurst >= n }) {
 				m, err := b.burst(c, n)
 				if b.try(c, err) {
