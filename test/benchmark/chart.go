@@ -61,6 +61,9 @@ func chart(b *bench) []byte {
 	calls := panel{title: "From the call to a sidecar that is ready"}
 	bursts := panel{title: "Each sidecar of a burst"}
 	for _, c := range b.contenders {
+		if c.noSidecar {
+			continue
+		}
 		warmCalls, burstCalls := group{name: c.name, ours: c.ours()}, group{name: c.name, ours: c.ours()}
 		for _, n := range b.plan.running {
 			if all := b.results[key{warm, c.name, n}]; len(all) > 0 {

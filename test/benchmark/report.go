@@ -193,6 +193,9 @@ func (b *bench) memoryTable() string {
 		rows[0] = append(rows[0], fmt.Sprintf("each of %d sidecars", n), fmt.Sprintf("activator, with %d at once", n))
 	}
 	for _, c := range b.contenders {
+		if c.noSidecar {
+			continue
+		}
 		row := []string{c.name}
 		for _, n := range b.plan.bursts {
 			all := b.results[key{burst, c.name, n}]
