@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +13,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/role"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/shell"
 )
 
@@ -80,10 +82,16 @@ func prepare(service *options.Service) error {
 // put writes an executable file unless it is there already.
 func put(dir *beneath.Dir, name string, content []byte) error {
 	present, _, err := dir.ReadFile(name, maxClient)
-	if err == nil && bytes.Equal(present, content) {
+	if err == nil {
 		mode, err := dir.Mode(name)
-		if err == nil && mode == 0o755 {
+		if err == nil && mode == 0o755 && bytes.Equal(present, content) {
 			return nil
+		}
+		if err == nil {
+			err = role.KeepScript(path.Join(dir.Path(), name), present, mode)
+		}
+		if err != nil {
+			return fmt.Errorf("keeping a copy of what the Ansible role left: %w", err)
 		}
 	}
 	err = dir.WriteFile(name, content, 0o755)

@@ -625,7 +625,7 @@ func TestKill(t *testing.T) {
 			signal:   "9",
 			want:     protocol.Signal{Signal: 9},
 			status:   1,
-			stderr:   "tripleo-wrapper: kill: not a sidecar of a; not a sidecar of b; no wrapper started it, so it has to be signaled by whoever did\n",
+			stderr:   "tripleo-wrapper: kill: not a sidecar of a; not a sidecar of b; no wrapper started it, so it has to be signaled by whoever did; a container of wrappers that were here before is taken over on the host by: tripleo-wrapperctl adopt\n",
 			calls:    map[string]int{"a": 1, "b": 1},
 		},
 		{

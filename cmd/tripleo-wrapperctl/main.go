@@ -125,7 +125,7 @@ A sidecar is named by its service, which is the name of its definition in
 	root.AddCommand(
 		list, c.statusCommand(), c.monitorCommand(), c.logsCommand(),
 		c.startCommand(), c.stopCommand(), c.restartCommand(), c.syncCommand(),
-		c.checkCommand(), c.reloadCommand(), c.catCommand(), c.runCommandCommand(), c.convertCommand(),
+		c.checkCommand(), c.reloadCommand(), c.adoptCommand(), c.takeOverCommand(), c.catCommand(), c.runCommandCommand(), c.convertCommand(),
 		c.metricsCommand(), c.completionCommand(),
 	)
 	return root

@@ -71,6 +71,7 @@ func TestManualPageJSON(t *testing.T) {
 		"check":                reflect.TypeFor[problem](),
 		"reload":               reflect.TypeFor[reloaded](),
 		"convert":              reflect.TypeFor[converted](),
+		"adopt":                reflect.TypeFor[adoption](),
 		// What these have besides the forms above.
 		"status SERVICE":       reflect.TypeFor[serviceDetails](),
 		"status SERVICE NETNS": reflect.TypeFor[sidecarDetails](),

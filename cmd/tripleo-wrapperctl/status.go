@@ -427,8 +427,8 @@ func adviseSidecar(d *sidecarDetails, service *conf.Service) []string {
 	case !d.NetnsExists:
 		add("network namespace %s does not exist: the agent has not made it, or has deleted it", d.Netns)
 	case d.State == inventory.NotOurs:
-		add("container %s was made by hand; the agent's next request replaces it, or remove it: %s rm --force %s",
-			*d.Container, d.Engine, *d.Container)
+		add("container %s was made by hand, or by another wrapper; the agent's next request replaces it; to take it over: "+
+			"tripleo-wrapperctl adopt %s; to remove it: %s rm --force %s", *d.Container, d.Service, d.Engine, *d.Container)
 	case d.State == inventory.Restarting:
 		add("it keeps ending by itself; the lines above say why. When the cause is mended: %s", restart)
 	case d.State == inventory.Up && d.Outdated:

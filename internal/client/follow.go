@@ -28,9 +28,10 @@ const (
 	exitTerminated = 128 + int(unix.SIGTERM)
 )
 
-// followOptions say which container docker run makes.
+// followOptions say which container docker run makes, or which one, by its id,
+// runs already.
 type followOptions struct {
-	name, cidFile string
+	name, cidFile, attach string
 }
 
 func (o *followOptions) flags() *flag.FlagSet {
@@ -38,6 +39,7 @@ func (o *followOptions) flags() *flag.FlagSet {
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&o.name, "name", "", "")
 	flags.StringVar(&o.cidFile, "cidfile", "", "")
+	flags.StringVar(&o.attach, "attach", "", "")
 	return flags
 }
 
@@ -55,7 +57,7 @@ func Follow(args []string, stderr io.Writer) int {
 		complain(stderr, "follow: %v", err)
 		return exitUsage
 	}
-	if flags.NArg() == 0 {
+	if flags.NArg() == 0 && o.attach == "" {
 		complain(stderr, "follow: a command is missing")
 		return exitUsage
 	}
@@ -65,6 +67,17 @@ func Follow(args []string, stderr io.Writer) int {
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, unix.SIGTERM)
 
+	if o.attach != "" {
+		if err := os.WriteFile(o.cidFile, []byte(o.attach), 0o600); err != nil {
+			complain(stderr, "follow: %v", err)
+			return exitError
+		}
+		if !alive(o.cidFile) {
+			complain(stderr, "follow: container %s does not run any more", o.name)
+			return exitError
+		}
+		return o.follow(daemonState(), exitOK, told, stderr)
+	}
 	// A container left over, in whatever state, does not block its name. What
 	// keeps it from being removed, docker run will say.
 	_, _ = ask("docker", "rm", "--force", "--volumes", o.name)
@@ -73,7 +86,13 @@ func Follow(args []string, stderr io.Writer) int {
 		return exitError
 	}
 	daemon := daemonState()
-	status := foreground(flags.Args(), stderr)
+	return o.follow(daemon, foreground(flags.Args(), stderr), told, stderr)
+}
+
+// follow stays with a container for as long as it has a process, and returns its
+// exit status. What the connection to it, if there was one, has ended with is
+// given, and the state that the daemon was in then.
+func (o *followOptions) follow(daemon string, status int, told chan os.Signal, stderr io.Writer) int {
 	for alive(o.cidFile) {
 		select {
 		case <-time.After(followPoll):

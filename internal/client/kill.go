@@ -127,7 +127,8 @@ func kill(serviceDir string, pid, signal int) error {
 		}
 	}
 	if notASidecar == len(sockets) {
-		refusals = append(refusals, "no wrapper started it, so it has to be signaled by whoever did")
+		refusals = append(refusals, "no wrapper started it, so it has to be signaled by whoever did; "+
+			"a container of wrappers that were here before is taken over on the host by: "+layout.ControlProgram+" adopt")
 	}
 	return errors.New(strings.Join(refusals, "; "))
 }

@@ -136,8 +136,8 @@ func shadows(s *conf.Service, dirs []string) []Finding {
 			case target == os.DevNull:
 				findings = append(findings, Finding{"", true, fmt.Sprintf("%s is masked, so it never runs; to undo that: systemctl unmask %s", unit, unit)})
 			default:
-				findings = append(findings, Finding{"", true, fmt.Sprintf("%s takes the place of the unit that is generated "+
-					"(the role tripleo-systemd-wrapper left such files); move it away, then: tripleo-wrapperctl reload", file)})
+				findings = append(findings, Finding{"", true, fmt.Sprintf("%s takes the place of the unit that is generated; "+
+					"if the role tripleo-systemd-wrapper left it: tripleo-wrapperctl adopt %s; else move it away, then: tripleo-wrapperctl reload", file, s.Name)})
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package inventory
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -41,6 +42,70 @@ func containers(ctx context.Context, service *conf.Service) (map[string]string, 
 		images[strings.TrimPrefix(name, "/")] = image
 	}
 	return images, nil
+}
+
+// A Container is one that runs, whoever started it.
+type Container struct {
+	ID, Name string
+	PID      int       // its first process
+	Monitor  int       // Podman's conmon that watches it; 0 for Docker
+	Started  time.Time // when it was started
+	Command  []string  // what it was told to run
+}
+
+// RunningContainers returns the containers that run and whose name a service's
+// engine says is one of those that chosen accepts.
+func RunningContainers(ctx context.Context, service *conf.Service, chosen func(name string) bool) ([]Container, error) {
+	lines, err := engine(ctx, service, "ps", "--no-trunc", "--format={{.ID}} {{.Names}}")
+	if err != nil {
+		return nil, err
+	}
+	inspect := []string{"container", "inspect"}
+	for _, line := range lines {
+		id, name, _ := strings.Cut(line, " ")
+		if chosen(name) {
+			inspect = append(inspect, id)
+		}
+	}
+	if len(inspect) == 2 {
+		return nil, nil
+	}
+	lines, err = engine(ctx, service, inspect...)
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return nil, err
+	} // else one of them is gone by now, and the others are told of
+	var told []struct {
+		ID, Name, Path string
+		Args           []string
+		State          struct {
+			Running        bool
+			Pid, ConmonPid int
+			StartedAt      time.Time
+		}
+	}
+	if err := json.Unmarshal([]byte(strings.Join(lines, "\n")), &told); err != nil {
+		return nil, fmt.Errorf("reading what %s says of its containers: %w", service.Engine, err)
+	}
+	var all []Container
+	for _, c := range told {
+		if !c.State.Running {
+			continue
+		}
+		all = append(all, Container{
+			ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), PID: c.State.Pid, Monitor: c.State.ConmonPid,
+			Started: c.State.StartedAt, Command: append([]string{c.Path}, c.Args...),
+		})
+	}
+	return all, nil
+}
+
+// RenameContainer gives a container another name, and removes one that has that
+// name and does not run.
+func RenameContainer(ctx context.Context, service *conf.Service, id, name string) error {
+	_, _ = engine(ctx, service, "rm", name) // mostly there is none; what runs is left alone
+	_, err := engine(ctx, service, "rename", id, name)
+	return err
 }
 
 // ImageID returns the id of the image that a container of a service would be

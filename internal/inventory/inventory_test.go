@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -106,6 +107,38 @@ func TestContainers(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			stub(t, string(test.engine), test.script)
 			got, err := containers(context.Background(), &conf.Service{Engine: test.engine})
+			if diff := cmp.Diff(test.want, got); (err != nil) != test.fails || diff != "" {
+				t.Errorf("error %v (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}
+
+// What Podman and Docker say of a container differs in little more than a slash.
+func TestRunningContainers(t *testing.T) {
+	tests := []struct {
+		name, script string
+		engine       conf.Engine
+		want         []Container
+		fails        bool
+	}{
+		{name: "podman", engine: conf.Podman, script: `case "$*" in ps*) echo "1 a-n"; echo "2 b-n"; echo "3 a-m";;
+"container inspect 1 3") echo '[{"Id":"1","Name":"a-n","Path":"ip","Args":["netns"],"State":{"Running":true,"Pid":7,"ConmonPid":6}}]'
+	echo "no such container 3" >&2; exit 125;; esac`,
+			want: []Container{{ID: "1", Name: "a-n", PID: 7, Monitor: 6, Command: []string{"ip", "netns"}}}},
+		{name: "docker, one has ended", engine: conf.Docker, script: `case "$*" in ps*) echo "1 a-n"; echo "3 a-m";;
+"container inspect 1 3") echo '[{"Id":"1","Name":"/a-n","Path":"x","Args":[],"State":{"Running":true,"Pid":7}},
+	{"Id":"3","Name":"/a-m","Path":"x","State":{"Running":false}}]';; esac`,
+			want: []Container{{ID: "1", Name: "a-n", PID: 7, Command: []string{"x"}}}},
+		{name: "none", engine: conf.Podman, script: `[ "$1" = ps ] && echo "2 b-n"`},
+		{name: "no daemon", engine: conf.Docker, script: "echo Cannot connect >&2; exit 1", fails: true},
+		{name: "not JSON", engine: conf.Podman, script: `echo "1 a-n"`, fails: true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			stub(t, string(test.engine), test.script)
+			got, err := RunningContainers(context.Background(), &conf.Service{Engine: test.engine},
+				func(name string) bool { return strings.HasPrefix(name, "a-") })
 			if diff := cmp.Diff(test.want, got); (err != nil) != test.fails || diff != "" {
 				t.Errorf("error %v (-want +got):\n%s", err, diff)
 			}

@@ -164,6 +164,23 @@ func Records(service, netns string) []string {
 	}
 }
 
+// AdoptedDir holds copies of what the Ansible role left on this host and is
+// replaced, each under its own path.
+const AdoptedDir = "/var/lib/tripleo-wrappers/adopted"
+
+// KeptFile returns where the copy of a file is that was replaced.
+func KeptFile(file string) string { return path.Join(AdoptedDir, file) }
+
+// MaskFile returns the link that keeps a unit from being started for a while. It
+// comes before units in /etc/systemd/system, and is gone after a reboot.
+func MaskFile(unit string) string { return path.Join("/run/systemd/system.control", unit) }
+
+// TakeOverFile returns the drop-in by which a sidecar's unit, when it is started
+// the next time, takes over a container that runs already.
+func TakeOverFile(unit string) string {
+	return path.Join("/run/systemd/system", unit+".d", "50-tripleo-wrappers-take-over.conf")
+}
+
 // LogFile returns the file that a sidecar with log = "file" writes to.
 func LogFile(service, netns string) string {
 	return path.Join(LogDir, Container(service, netns)+".log")

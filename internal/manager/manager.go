@@ -211,6 +211,22 @@ func (m *Manager) Restart(ctx context.Context, unit string) (State, error) {
 	return state, nil
 }
 
+// Attach moves processes into the control group of a service that is up or being
+// started. systemd knows how from version 238 on.
+func (m *Manager) Attach(ctx context.Context, unit string, pids []int) error {
+	numbers := make([]uint32, len(pids))
+	for i, pid := range pids {
+		numbers[i] = uint32(pid)
+	}
+	err := m.do(ctx, func(ctx context.Context, conn *connection) error {
+		return conn.AttachProcessesToUnit(ctx, unit, "", numbers)
+	})
+	if err != nil {
+		return fmt.Errorf("moving processes %v into %s: %w", pids, unit, err)
+	}
+	return nil
+}
+
 func property[T any](ctx context.Context, m *Manager,
 	get func(*dbus.Conn, context.Context, string, string) (*dbus.Property, error), unit, name string,
 ) (T, error) {

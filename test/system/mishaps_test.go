@@ -479,6 +479,12 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 		w.t.Cleanup(func() { os.Remove("/etc/systemd/system/neutron-dnsmasq.socket") })
 		w.check()
 	}},
+	{"Adopting is refused", func(w *witness) {
+		w.define(usually)
+		w.sees("tripleo-wrapperctl", "adopt", "--undo", "neutron-dnsmasq")
+		w.puts("/etc/systemd/system/neutron-dnsmasq.path", "[Path]\nPathExists=/etc/mine\n", 0o644)
+		w.sees("tripleo-wrapperctl", "adopt", "neutron-dnsmasq")
+	}},
 	{"The agent does not know the kill scripts", func(w *witness) {
 		w.define(onHost + "config_bind_mount = \"/var/lib/config-data/neutron:/etc/neutron:ro\"\n" + runs + ready)
 		w.puts("/var/lib/config-data/neutron/dhcp_agent.ini", "[AGENT]\n", 0o644)

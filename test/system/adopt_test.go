@@ -1,0 +1,419 @@
+//go:build system
+
+package system
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// What the Ansible role tripleo-systemd-wrapper puts on a host, in the shape of its
+// templates and in our words.
+var roleFiles = map[string]string{
+	"/etc/systemd/system/@NAME@.path": `[Path]
+PathModified=@DIR@/@NAME@/processes-timestamp
+
+[Install]
+WantedBy=multi-user.target
+`,
+	// KillMode= is what hosts needed where Podman leaves conmon in this unit. So it
+	// is the harder case: conmon is where the activator will be.
+	"/etc/systemd/system/@NAME@.service": `[Unit]
+Description=Tripleo @NAME@ sync service
+
+[Service]
+Type=oneshot
+ExecStart=@DIR@/@NAME@/sync
+User=root
+KillMode=process
+`,
+	"@DIR@/@NAME@/command": `#!/bin/sh
+exec /usr/sbin/dnsmasq -k $@
+`,
+	"@DIR@/@NAME@/wrapper": `#!/usr/bin/env bash
+NETNS=$(ip netns identify)
+exec {lock}>/var/lock/@NAME@-processes.lock || exit 1
+flock "$lock"
+echo "$NETNS $*" >> @DIR@/@NAME@/processes
+date > @DIR@/@NAME@/processes-timestamp
+flock -u "$lock"
+`,
+	"@DIR@/@NAME@/sync": `#!/usr/bin/env bash
+jobs=@DIR@/@NAME@/processes
+[ -s "$jobs" ] || exit 0
+exec {lock}>/var/lock/@NAME@-processes.lock || exit 1
+flock -w 10 "$lock" || exit 1
+while read -r netns args; do
+    name=@NAME@-$netns
+    [ -z "$(@CLI@ ps --quiet --filter "name=^$name\$")" ] || continue
+    @CLI@ rm -f "$name" >/dev/null 2>&1
+    @CLI@ run --detach @OPTIONS@ -v /run/netns:/run/netns:shared -v @DIR@:@DIR@:shared -v /dev/log:/dev/log \
+        --net host --pid host -u root --name "$name" localhost/agent \
+        ip netns exec "$netns" @DIR@/@NAME@/command $args </dev/null {lock}>&-
+done < "$jobs"
+: > "$jobs"
+flock -u "$lock"
+`,
+	"@DIR@/kill_scripts/test-kill": `#!/bin/bash
+kill_container() { @CLI@ stop "$1" && @CLI@ rm "$1"; }
+signal_container() { @CLI@ kill --signal "$2" "$1"; }
+echo "the role's"
+`,
+}
+
+// putRole puts the role's files in place and has its path unit started, as the
+// role does. It returns them by their names.
+func putRole(t *testing.T, s *service) map[string]string {
+	options := map[string]string{"podman": "--privileged --log-driver k8s-file --log-opt path=/var/log/containers/stdouts/$name.log",
+		"docker": "--cap-add=SYS_ADMIN --cap-add=NET_ADMIN --cap-add=NET_RAW"}
+	replace := strings.NewReplacer("@NAME@", s.name, "@DIR@", s.dir, "@CLI@", s.engine, "@OPTIONS@", options[s.engine])
+	files := map[string]string{}
+	for name, text := range roleFiles {
+		name = replace.Replace(name)
+		files[name] = replace.Replace(text)
+		put(t, name, files[name])
+		if strings.HasPrefix(name, s.dir) {
+			must(t, "chmod", "755", name)
+		}
+	}
+	put(t, "/var/log/containers/stdouts/.keep", "")
+	t.Cleanup(func() {
+		run(t, "systemctl", "disable", "--now", s.name+".path")
+		for name := range files {
+			os.Remove(name)
+		}
+	})
+	must(t, "systemctl", "daemon-reload")
+	must(t, "systemctl", "enable", "--now", s.name+".path")
+	return files
+}
+
+// Whenever it dies, it is only called again.
+func TestAdoptDies(t *testing.T) {
+	n := services.Add(1)
+	s := &service{t: t, name: fmt.Sprintf("test%d-podman", n), dir: fmt.Sprintf("/var/lib/test%d", n), engine: "podman"}
+	t.Cleanup(s.remove)
+	putRole(t, s)
+	var all []*netns
+	pids := map[*netns]int{}
+	for range 3 {
+		n := s.netns()
+		all = append(all, n)
+		pids[n] = s.askRole(n, s.state("wrapper"))
+	}
+	// Asked for with other arguments, and not served yet.
+	changed := s.netns()
+	old := s.askRole(changed, s.state("wrapper"))
+	must(t, "systemctl", "stop", s.name+".path")
+	if r := s.call(changed, changed.arguments("--log-dhcp")...); r.status != 0 {
+		t.Fatal(r.stderr)
+	}
+	s.write(dnsmasq)
+	for _, after := range []string{"0.02", "0.1", "0.2", "0.3", "0.4"} {
+		run(t, "timeout", "--signal=KILL", after, "tripleo-wrapperctl", "adopt", s.name)
+	}
+	must(t, "tripleo-wrapperctl", "adopt", s.name)
+	for _, n := range all {
+		if now := n.pid(t); now != pids[n] {
+			t.Errorf("%s: process %d is now %d", n.name, pids[n], now)
+		}
+		s.checkOwner(n, pids[n])
+	}
+	if again := adopt(t, s.name); again.Changed {
+		t.Errorf("%+v", again)
+	}
+	eventually(t, "what was asked for last is served", func() bool {
+		now := helpers(t, changed)
+		return len(now) == 1 && now[0] != old && contains(cmdline(t, now[0]), "--log-dhcp")
+	})
+	last := s.netns()
+	s.start(last)
+}
+
+// What an operator wrote is nobody else's to move.
+func TestAdoptRefuses(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	if a := adopt(t, s.name); a.Changed {
+		t.Errorf("nothing to adopt: %+v", a)
+	}
+	mine := "/etc/systemd/system/" + s.name + ".path"
+	put(t, mine, "[Path]\nPathExists=/etc/mine\n")
+	defer os.Remove(mine)
+	mention(t, control(t, 1, "adopt", s.name), mine, "is not the role's")
+	if notThere(mine) {
+		t.Error("it is gone")
+	}
+	os.Remove(mine)
+
+	// systemd cannot take a container over, and must not run a second helper.
+	n := s.netns()
+	name := s.name + "-" + n.name
+	must(t, "podman", "run", "--detach", "--name="+name, "--network=ns:/run/netns/"+n.name, "--pid=host", "--privileged", "localhost/agent", "sleep", "1000")
+	t.Cleanup(func() { run(t, "podman", "rm", "--force", "--time=0", name) })
+	mention(t, control(t, 1, "adopt", s.name), name, "container_cli")
+}
+
+// adoption is what adopt --json prints.
+type adoption struct {
+	Changed    bool
+	Files      []string
+	Containers []struct {
+		Container, Netns, Done, Why string
+		PID                         int
+	}
+}
+
+func adopt(t *testing.T, args ...string) adoption {
+	t.Helper()
+	var a adoption
+	r := control(t, 0, append([]string{"adopt", "--json"}, args...)...)
+	if err := json.Unmarshal([]byte(r.stdout), &a); err != nil {
+		t.Fatalf("%v:\n%s", err, r.stdout)
+	}
+	return a
+}
+
+// done returns what was done with the container in a network namespace.
+func (a adoption) done(n *netns) string {
+	for _, container := range a.Containers {
+		if container.Netns == n.name {
+			return container.Done
+		}
+	}
+	return ""
+}
+
+// pid waits for the process that a pid file names and that is in the network
+// namespace.
+func (n *netns) pid(t testing.TB) int {
+	t.Helper()
+	var pid int
+	eventually(t, n.name+" has a helper", func() bool {
+		content, err := os.ReadFile(n.pidFile)
+		if err != nil {
+			return false
+		}
+		pid, err = strconv.Atoi(strings.TrimSpace(string(content)))
+		return err == nil && alive(pid)
+	})
+	return pid
+}
+
+// askRole calls the role's wrapper and waits for the helper. Its path unit sees
+// nothing while its service runs, and so loses requests; the time stamp is changed
+// until this one is served.
+func (s *service) askRole(n *netns, wrapper string) int {
+	s.t.Helper()
+	if r := s.callFile(n, wrapper, n.arguments()...); r.status != 0 {
+		s.t.Fatalf("the role's wrapper: exit status %d\n%s", r.status, r.stderr)
+	}
+	eventually(s.t, n.name+" is served by the role", func() bool {
+		served := !notThere(n.pidFile)
+		if !served {
+			put(s.t, s.state("processes-timestamp"), time.Now().String())
+			time.Sleep(100 * time.Millisecond)
+		}
+		return served
+	})
+	return n.pid(s.t)
+}
+
+// helpers returns the dnsmasq processes in a network namespace.
+func helpers(t *testing.T, n *netns) []int {
+	t.Helper()
+	var pids []int
+	for _, field := range strings.Fields(run(t, "ip", "netns", "pids", n.name).stdout) {
+		pid, err := strconv.Atoi(field)
+		if name, readErr := os.ReadFile(filepath.Join("/proc", field, "comm")); err == nil && readErr == nil && string(name) == "dnsmasq\n" {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// A host of the role's is adopted while its agents go on calling the wrapper that
+// they have, and given back to the role.
+func TestAdoptRole(t *testing.T) {
+	for _, engine := range []string{"podman", "docker"} {
+		t.Run(engine, func(t *testing.T) { testAdoptRole(t, engine) })
+	}
+}
+
+func testAdoptRole(t *testing.T, engine string) {
+	n := services.Add(1)
+	s := &service{t: t, name: fmt.Sprintf("test%d-%s", n, engine), dir: fmt.Sprintf("/var/lib/test%d", n), engine: engine}
+	t.Cleanup(s.remove)
+	files := putRole(t, s)
+	t.Cleanup(func() { // before the namespaces go
+		for _, id := range strings.Fields(run(t, engine, "ps", "--all", "--quiet", "--filter=name=^"+s.name+"-").stdout) {
+			run(t, engine, "rm", "--force", id)
+		}
+	})
+	// An agent has the wrapper mounted.
+	mounted := filepath.Join(t.TempDir(), "dnsmasq")
+	put(t, mounted, "")
+	must(t, "mount", "--bind", s.state("wrapper"), mounted)
+	t.Cleanup(func() { run(t, "umount", mounted) })
+	ask := func(n *netns) {
+		if r := s.callFile(n, mounted, n.arguments()...); r.status != 0 {
+			t.Errorf("the role's wrapper: exit status %d\n%s", r.status, r.stderr)
+		}
+	}
+
+	var before []*netns
+	pids := map[*netns]int{}
+	for range 4 {
+		n := s.netns()
+		before = append(before, n)
+		pids[n] = s.askRole(n, mounted)
+	}
+
+	// The definition, and systemd reads it before anybody adopts the service.
+	s.write(strings.Replace(dnsmasq, `"/usr/sbin/dnsmasq -k"`, `"exec $(echo /usr/sbin/dnsmasq) -k"`, 1))
+	must(t, "systemctl", "daemon-reload")
+
+	// Nothing is changed by --dry-run.
+	planned := adopt(t, "--dry-run", s.name)
+	if !planned.Changed || len(planned.Files) != 3 || len(planned.Containers) != len(before) {
+		t.Errorf("--dry-run: %+v", planned)
+	}
+	for name := range files {
+		if strings.HasPrefix(name, "/etc/") && notThere(name) {
+			t.Errorf("%s is gone after --dry-run", name)
+		}
+	}
+
+	// Requests come all the time: for new namespaces, and for those that have a
+	// helper.
+	var during []*netns
+	for range 6 {
+		during = append(during, s.netns())
+	}
+	var stream sync.WaitGroup
+	stream.Go(func() {
+		for i, n := range during {
+			ask(n)
+			ask(before[i%len(before)])
+		}
+	})
+	result := adopt(t, s.name)
+	stream.Wait()
+	if !result.Changed || !slices.Equal(result.Files, planned.Files) {
+		t.Errorf("%+v", result)
+	}
+	for _, n := range before {
+		if done := result.done(n); done != "taken over" {
+			t.Errorf("%s: %q: %+v", n.name, done, result)
+		}
+	}
+	for _, n := range during {
+		n.pid(t)
+	}
+	eventually(t, "all are sidecars", func() bool { return s.running() == len(before)+len(during) })
+	eventually(t, "the spool is served", func() bool { return notThere(s.state("processes")) && notThere(s.state("processes.taken-0")) })
+
+	// The activator has the name of the role's service, and with it the control
+	// group in which that left conmon.
+	must(t, "systemctl", "stop", s.name+".service")
+
+	// The processes are what they were, once in each namespace.
+	listed := s.list()
+	for _, n := range before {
+		if now := n.pid(t); now != pids[n] {
+			t.Errorf("%s: process %d is now %d", n.name, pids[n], now)
+		}
+		s.checkOwner(n, pids[n])
+		if l := listed[n.name]; l.State != "running" || !l.Outdated || l.PID != pids[n] {
+			t.Errorf("listed as %+v", l)
+		}
+	}
+	for _, n := range slices.Concat(before, during) {
+		if pids := helpers(t, n); len(pids) != 1 {
+			t.Errorf("%s has the helpers %v", n.name, pids)
+		}
+	}
+	if again := adopt(t, s.name); again.Changed || len(again.Files) > 0 || len(again.Containers) > 0 {
+		t.Errorf("the second time: %+v", again)
+	}
+	left, _ := filepath.Glob("/run/systemd/system*/" + s.name + "*")
+	if len(left) > 0 {
+		t.Errorf("left over: %q", left)
+	}
+
+	// The new wrapper: with the same arguments, and with others.
+	n0 := before[0]
+	content, err := os.ReadFile(n0.pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := s.call(n0, n0.arguments()...); r.status != 0 || n0.pid(t) != pids[n0] {
+		t.Errorf("the same arguments: exit status %d, process %s is now %d\n%s", r.status, content, n0.pid(t), r.stderr)
+	}
+	if r := s.call(n0, n0.arguments("--log-dhcp")...); r.status != 0 {
+		t.Fatalf("other arguments: exit status %d\n%s", r.status, r.stderr)
+	}
+	if now := helpers(t, n0); len(now) != 1 || now[0] == pids[n0] {
+		t.Errorf("the helpers are %v, and were %d", now, pids[n0])
+	}
+	if ids := must(t, engine, "ps", "--all", "--quiet", "--filter=name=^"+s.name+"-"+n0.name); len(strings.Fields(ids)) != 1 {
+		t.Errorf("containers: %s", ids)
+	}
+
+	// The kill script, and kill(1).
+	n1, n2, n3 := before[1], before[2], before[3]
+	if r := s.kill("HUP", pids[n1]); r.status != 0 || !alive(pids[n1]) {
+		t.Errorf("HUP: exit status %d\n%s", r.status, r.stderr)
+	}
+	if r := s.kill("9", pids[n1]); r.status != 0 {
+		t.Errorf("9: exit status %d\n%s", r.status, r.stderr)
+	}
+	s.gone(n1, pids[n1])
+	must(t, "kill", "-9", strconv.Itoa(pids[n2]))
+	eventually(t, "the killed one is gone", func() bool { return show(t, s.unit(n2.name), "ActiveState") == "inactive" })
+	s.gone(n2, pids[n2])
+
+	// What the operator does about those that are outdated.
+	control(t, 0, "restart", s.name, "--outdated")
+	if now := s.list()[n3.name]; now.State != "running" || now.Outdated || now.PID == pids[n3] {
+		t.Errorf("restarted: %+v", now)
+	}
+
+	// The wrapper that the agent has mounted is the role's still.
+	last := s.netns()
+	ask(last)
+	s.checkOwner(last, last.pid(t))
+
+	// The way back.
+	mention(t, control(t, 1, "adopt", "--undo", s.name), "mv "+s.file())
+	if err := os.Remove(s.file()); err != nil {
+		t.Fatal(err)
+	}
+	undone := adopt(t, "--undo", s.name)
+	if !undone.Changed {
+		t.Errorf("undone: %+v", undone)
+	}
+	for name, want := range files {
+		got, err := os.ReadFile(name)
+		if err != nil || string(got) != want {
+			t.Errorf("%s: error %v\n%s", name, err, got)
+		}
+	}
+	if again := adopt(t, "--undo", s.name); again.Changed {
+		t.Errorf("undone twice: %+v", again)
+	}
+	if state := show(t, s.name+".path", "UnitFileState"); state != "enabled" {
+		t.Errorf("%s.path is %s", s.name, state)
+	}
+	pid := s.askRole(s.netns(), s.state("wrapper"))
+	if unit := unitOf(t, pid); strings.HasPrefix(unit, s.name+"@") {
+		t.Errorf("process %d is of %s", pid, unit)
+	}
+}
