@@ -212,6 +212,8 @@ func TestExamples(t *testing.T) {
 		t.Error("there are no examples in pages")
 	}
 	files, err := filepath.Glob("../examples/*.toml")
+	others, _ := filepath.Glob("../examples/*/*.toml")
+	files = append(files, others...)
 	if err != nil || len(files) == 0 {
 		t.Errorf("there are no examples: %v", err)
 	}

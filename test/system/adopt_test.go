@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -415,5 +416,158 @@ func testAdoptRole(t *testing.T, engine string) {
 	pid := s.askRole(s.netns(), s.state("wrapper"))
 	if unit := unitOf(t, pid); strings.HasPrefix(unit, s.name+"@") {
 		t.Errorf("process %d is of %s", pid, unit)
+	}
+}
+
+// putOthers puts an example for another system's wrappers in place, not loaded
+// yet, with an image that is there.
+func putOthers(t *testing.T, system, name string, changes ...string) *service {
+	t.Helper()
+	s := &service{t: t, name: name, dir: neutronDir, engine: "podman"}
+	content, err := os.ReadFile(filepath.Join(exampleDir, system, name+".toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer(changes...).Replace(string(content))
+	image := regexp.MustCompile(`(?m)^image_name = "(.*?)"`).FindStringSubmatch(text)
+	mount := regexp.MustCompile(`(?m)^config_bind_mount = "(.*?):`).FindStringSubmatch(text)
+	if image == nil || mount == nil {
+		t.Fatalf("%s of %s names no image or no configuration", name, system)
+	}
+	must(t, "podman", "tag", "localhost/agent", image[1])
+	t.Cleanup(func() { run(t, "podman", "untag", image[1], image[1]) })
+	put(t, filepath.Join(mount[1], "neutron.conf"), "[AGENT]\nkill_scripts_path = /var/lib/neutron/kill_scripts\n")
+	put(t, s.file(), text)
+	t.Cleanup(s.remove)
+	return s
+}
+
+// dnsmasq as Kolla's wrapper starts it, with the agent's state in a volume.
+func TestAdoptKolla(t *testing.T) {
+	const state = "/var/lib/neutron/kolla"
+	must(t, "podman", "volume", "create", "neutron_metadata_socket")
+	t.Cleanup(func() { run(t, "podman", "volume", "rm", "--force", "neutron_metadata_socket") })
+	if err := os.MkdirAll(state, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "mount", "--bind", must(t, "podman", "volume", "inspect", "--format={{.Mountpoint}}", "neutron_metadata_socket"), state)
+	t.Cleanup(func() { run(t, "umount", "--lazy", state) })
+	s := putOthers(t, "kolla", "neutron-dnsmasq", `container_cli = "docker"`, `container_cli = "podman"`)
+	s.dir = state
+	n := s.netns()
+	old := "neutron_dhcp_agent_dnsmasq_" + n.name
+	start := func(name string) int {
+		os.Remove(n.pidFile)
+		must(t, append([]string{"nsenter", "--net=/run/netns/" + n.name, "podman", "run", "--rm", "--detach",
+			"-v", "/run/netns:/run/netns:shared", "-v", "neutron_metadata_socket:" + state, "-v", "kolla_logs:/var/log/kolla",
+			"--net", "host", "--pid", "host", "--cgroupns", "host", "--privileged", "-u", "root", "--name", name,
+			"localhost/agent", "/usr/sbin/dnsmasq", "-k"}, n.arguments("--port=0")...)...)
+		t.Cleanup(func() { run(t, "podman", "rm", "--force", "--time=0", name, s.name+"-"+n.name) })
+		return n.pid(t)
+	}
+	// Where the name is taken, the wrapper appends a date: there are two, and the
+	// agent knows of the second one.
+	first := start(old)
+	pid := start(old + "_2026-01-02-030405-678901234")
+
+	if a := adopt(t, s.name); a.Changed {
+		t.Errorf("by the name of a sidecar: %+v", a)
+	}
+	a := adopt(t, "--containers=neutron_dhcp_agent_dnsmasq_", s.name)
+	if len(a.Containers) != 2 || a.done(n) != "taken over" || a.Containers[1].Done != "left" || a.Containers[1].PID != first {
+		t.Fatalf("%+v", a)
+	}
+	must(t, "tripleo-wrapperctl", "reload")
+	s.checkOwner(n, pid)
+	if again := adopt(t, "--containers=neutron_dhcp_agent_dnsmasq_", s.name); again.Changed || again.done(n) != "left" {
+		t.Errorf("the second time: %+v", again)
+	}
+	must(t, "podman", "rm", "--force", "--time=0", old) // as the operator is told
+	if names := must(t, "podman", "ps", "--all", "--format={{.Names}}", "--filter=name="+n.name); names != s.name+"-"+n.name {
+		t.Errorf("containers: %s", names)
+	}
+	// The wrapper of an agent that does not know of it.
+	if r := s.call(n, n.arguments("--port=0")...); r.status != 0 || n.pid(t) != pid || len(helpers(t, n)) != 1 {
+		t.Errorf("exit status %d, process %d is now %d of %v\n%s", r.status, pid, n.pid(t), helpers(t, n), r.stderr)
+	}
+	must(t, "kill", "-9", strconv.Itoa(pid))
+	eventually(t, "the killed one is gone", func() bool { return show(t, s.unit(n.name), "ActiveState") == "inactive" })
+	s.gone(n, pid)
+	s.start(n)
+}
+
+// haproxy as the wrapper of edpm-ansible starts it: from within the agent's
+// container, so that conmon is the child of the agent's.
+func TestAdoptEDPM(t *testing.T) {
+	s := putOthers(t, "edpm", "neutron-haproxy")
+	id := "0b1c2d3e-1111-2222-3333-444444444444"
+	n := &netns{"ovnmeta-" + id, filepath.Join(neutronDir, "external/pids", id+".pid.haproxy")}
+	must(t, "ip", "netns", "add", n.name)
+	must(t, "ip", "-n", n.name, "link", "set", "lo", "up")
+	name, agent := s.name+"-"+n.name, "ovn_metadata_agent"
+	t.Cleanup(func() {
+		run(t, "podman", "rm", "--force", "--time=0", agent, name)
+		run(t, "ip", "netns", "del", n.name)
+	})
+	put(t, n.pidFile, "")
+	config := filepath.Join(neutronDir, "ovn-metadata-proxy", id+".conf")
+	put(t, config, "global\n pidfile "+n.pidFile+"\n daemon\ndefaults\n mode http\n timeout connect 1s\n timeout client 1s\n timeout server 1s\n"+
+		"listen l\n bind 127.0.0.1:9697\n server s 127.0.0.1:1\n")
+	put(t, "/var/log/containers/stdouts/.keep", "")
+	wrapper := fmt.Sprintf("nsenter --net=/run/netns/%s -m -t 1 podman run --detach --log-driver k8s-file --log-opt path=/var/log/containers/stdouts/%s.log "+
+		"-v /run/netns:/run/netns:shared -v %s:%s:shared -v /dev/log:/dev/log --net host --pid host --cgroupns host --privileged -u root --name %s "+
+		"localhost/agent /bin/sh -c 'exec /usr/sbin/haproxy -Ws -f %s'", n.name, name, neutronDir, neutronDir, name, config)
+	must(t, "podman", "run", "--detach", "--name="+agent, "--net=host", "--pid=host", "--cgroupns=host", "--privileged",
+		"-v", "/run/netns:/run/netns:shared", "localhost/agent", "sh", "-c", wrapper+"; exec sleep 1000")
+	pid := n.pid(t)
+
+	a := adopt(t, s.name)
+	if a.done(n) != "taken over" {
+		t.Fatalf("%+v", a)
+	}
+	must(t, "tripleo-wrapperctl", "reload")
+	s.checkOwner(n, pid)
+	if l := s.list()[n.name]; l.State != "running" || !l.Outdated {
+		t.Errorf("listed as %+v", l)
+	}
+	if r := s.call(n, "-f", config); r.status != 0 || n.pid(t) != pid {
+		t.Errorf("the same arguments: exit status %d, process %d is now %d\n%s", r.status, pid, n.pid(t), r.stderr)
+	}
+	// The agent's container is started anew, which is what all this is for.
+	must(t, "podman", "rm", "--force", "--time=0", agent)
+	if !alive(pid) || show(t, s.unit(n.name), "ActiveState") != "active" {
+		t.Error("it ended with the agent's container")
+	}
+	kill := filepath.Join(neutronDir, "kill_scripts/haproxy-kill")
+	if r := run(t, kill, "9", strconv.Itoa(pid)); r.status != 0 {
+		t.Errorf("kill script: exit status %d\n%s", r.status, r.stderr)
+	}
+	s.gone(n, pid)
+}
+
+// What cannot be taken over is left, and replaced when it is asked for; and the
+// kill script says what to do about it.
+func TestAdoptLeft(t *testing.T) {
+	s := define(t, "podman", strings.Replace(dnsmasq, `"/usr/sbin/dnsmasq -k"`, `"/usr/sbin/dnsmasq --keep-in-foreground"`, 1))
+	n := s.netns()
+	name := s.name + "-" + n.name
+	must(t, append([]string{"podman", "run", "--detach", "--name=" + name, "--network=ns:/run/netns/" + n.name, "--pid=host", "--privileged",
+		"--volume=" + s.dir + ":" + s.dir, "localhost/agent", "/usr/sbin/dnsmasq", "-k"}, n.arguments()...)...)
+	t.Cleanup(func() { run(t, "podman", "rm", "--force", "--time=0", name) })
+	pid := n.pid(t)
+	a := adopt(t, s.name)
+	if a.Changed || a.done(n) != "left" {
+		t.Errorf("%+v", a)
+	}
+	r := s.kill("9", pid)
+	if r.status != 1 || !alive(pid) {
+		t.Errorf("exit status %d\n%s", r.status, r.stderr)
+	}
+	mention(t, r, "adopt")
+	if r := s.call(n, n.arguments()...); r.status != 0 {
+		t.Errorf("exit status %d\n%s", r.status, r.stderr)
+	}
+	if now := helpers(t, n); len(now) != 1 || now[0] == pid {
+		t.Errorf("the helpers are %v, and %d before", now, pid)
 	}
 }
