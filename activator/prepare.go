@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/label"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/role"
@@ -68,15 +69,42 @@ func prepare(service *options.Service) error {
 	if err := put(state, layout.Wrapper, wrapperScript(service)); err != nil {
 		return err
 	}
-	if service.KillScript == "" {
-		return nil
+	if service.KillScript != "" {
+		scripts, err := top.MakeSub(layout.KillScripts, 0o755)
+		if err != nil {
+			return err
+		}
+		defer scripts.Close()
+		if err := put(scripts, service.KillScript, killScript(service.Dir)); err != nil {
+			return err
+		}
 	}
-	scripts, err := top.MakeSub(layout.KillScripts, 0o755)
+	return setLabels(service, label.Host())
+}
+
+// Label gives the files of a service the SELinux type that agents' containers may
+// use: those that Prepare made, and the activation socket, which systemd has made
+// by now.
+func Label(service *options.Service) error { return setLabels(service, label.Host()) }
+
+// setLabels does so for what there is. Files that are made later get the type of
+// the directory that they are in.
+func setLabels(service *options.Service, labels *label.Labels) error {
+	top, err := beneath.Open(service.Dir)
 	if err != nil {
 		return err
 	}
-	defer scripts.Close()
-	return put(scripts, service.KillScript, killScript(service.Dir))
+	defer top.Close()
+	names := []string{".", service.Name}
+	for _, name := range []string{
+		layout.Client, layout.Wrapper, layout.Socket, layout.Spool, layout.SpoolTimestamp, layout.SpoolLock, layout.SpoolFailed,
+	} {
+		names = append(names, path.Join(service.Name, name))
+	}
+	if service.KillScript != "" {
+		names = append(names, layout.KillScripts, path.Join(layout.KillScripts, service.KillScript))
+	}
+	return labels.Files(top, names...)
 }
 
 // put writes an executable file unless it is there already.

@@ -161,6 +161,7 @@ func socketUnit(s *conf.Service) string {
 		"\n[Socket]\n" +
 		setting("ExecStartPre", activatorCommand(s, "prepare")) +
 		setting("ListenStream", inState(s, layout.Socket)) +
+		setting("ExecStartPost", activatorCommand(s, "label")) +
 		setting("SocketMode", mode) +
 		setting("Backlog", "4096") +
 		// A burst of requests is no fault: by default, 20 activations in 2 s

@@ -32,6 +32,10 @@ definition, which also say what its options are: systemctl cat SERVICE.service.
   tripleo-wrappers-activator prepare OPTION...
       Lay out the service's state directory: wrapper, client, kill script.
 
+  tripleo-wrappers-activator label OPTION...
+      Give the files of the state directory, the socket among them, the SELinux
+      type that containers may use. Without SELinux it does nothing.
+
   --help, --version
 `
 
@@ -54,7 +58,7 @@ func run(args []string) error {
 	case "--version":
 		fmt.Println("tripleo-wrappers-activator", version.Version)
 		return nil
-	case "serve", "prepare":
+	case "serve", "prepare", "label":
 	default:
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)
@@ -66,8 +70,11 @@ func run(args []string) error {
 	if len(rest) > 0 {
 		return fmt.Errorf("unexpected argument %q", rest[0])
 	}
-	if role == "prepare" {
+	switch role {
+	case "prepare":
 		return activator.Prepare(service)
+	case "label":
+		return activator.Label(service)
 	}
 	return serve(service)
 }

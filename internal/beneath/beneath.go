@@ -107,8 +107,14 @@ func (d *Dir) Size(name string) (int64, error) {
 	return info.Size(), nil
 }
 
+// Handle returns what has that name without opening it in any way that has an
+// effect (O_PATH). It is good for /proc/self/fd, which leads to this very file.
+func (d *Dir) Handle(name string) (*os.File, error) {
+	return d.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+}
+
 func (d *Dir) stat(name string) (os.FileInfo, error) {
-	f, err := d.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	f, err := d.Handle(name)
 	if err != nil {
 		return nil, err
 	}
