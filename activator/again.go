@@ -69,10 +69,13 @@ func (a *Activator) again(operator context.Context, netns string, restart bool) 
 	if err != nil || !restart && state.Active() {
 		return err
 	}
+	if err := a.checkJoined(ctx, netns); err != nil {
+		return err
+	}
 	began := time.Now()
-	done, job := "started", a.systemd.Start
+	done, job := "started", a.startUnit
 	if restart {
-		done, job = "restarted", a.systemd.Restart
+		done, job = "restarted", a.restartUnit
 	}
 	state, err = job(ctx, a.unit(netns))
 	if err == nil {

@@ -32,6 +32,16 @@ func reason(err error) string {
 	return journal.OneLine(err.Error())
 }
 
+// errorName returns which error of the interface an error is, "" for another
+// one.
+func errorName(err error) string {
+	var answer *varlink.Error
+	if errors.As(err, &answer) {
+		return answer.Name
+	}
+	return ""
+}
+
 // caller returns who is at the other end, as the kernel recorded it when the
 // connection was made.
 func caller(conn *net.UnixConn) (*unix.Ucred, error) {

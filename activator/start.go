@@ -166,7 +166,11 @@ func overtaken(err error) bool { return errors.Is(err, errSuperseded) || errors.
 // request is overtaken, or that the activator is ending.
 func (a *Activator) start(ctx context.Context, s *sidecar) (bool, error) {
 	started, err := a.run(ctx, s)
-	if err != nil && ctx.Err() == nil && !overtaken(err) {
+	switch {
+	case err == nil, ctx.Err() != nil, overtaken(err):
+	case errorName(err) == protocol.ErrorJoinedNotRunning:
+		s.log.Warn("refused: "+reason(err), journal.Result, journal.Refused)
+	default:
 		s.log.Error(reason(err), journal.Result, journal.Failed)
 	}
 	return started, err
@@ -202,9 +206,12 @@ func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if err := a.checkJoined(ctx, s.netns); err != nil {
+		return false, err
+	}
 	if !state.Down() {
 		if recorded.matches(s) {
-			main, err := a.join(ctx, s, state, recorded)
+			main, err := a.awaitEarlier(ctx, s, state, recorded)
 			if err == nil {
 				s.log.Info("runs already with the same arguments", journal.PID, main, journal.Result, journal.Running)
 				return false, nil
@@ -221,7 +228,7 @@ func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
 		return false, fmt.Errorf("keeping the arguments of %s: %w; it cannot be started until that is mended", unit, err)
 	}
 	began := time.Now()
-	state, err = a.systemd.Start(ctx, unit)
+	state, err = a.startUnit(ctx, unit)
 	main := 0
 	if err == nil {
 		main, err = a.awaitReady(ctx, s, state, began.Add(a.service.ReadyTimeout))
@@ -240,12 +247,12 @@ func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
 	return true, nil
 }
 
-// join waits for a sidecar that was started earlier and with the same
+// awaitEarlier waits for a sidecar that was started earlier and with the same
 // arguments, perhaps by an activator that is no more, to be ready, and returns
 // the main process of its unit.
-func (a *Activator) join(ctx context.Context, s *sidecar, state manager.State, recorded record) (main int, err error) {
+func (a *Activator) awaitEarlier(ctx context.Context, s *sidecar, state manager.State, recorded record) (main int, err error) {
 	if !state.Active() {
-		if state, err = a.systemd.Start(ctx, state.Unit); err != nil {
+		if state, err = a.startUnit(ctx, state.Unit); err != nil {
 			return 0, err
 		}
 	}

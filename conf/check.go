@@ -205,6 +205,9 @@ func (d *draft) checkPresent() {
 			d.fail(k.Name, "is missing; write for example %s = %s", k.Name, k.Example)
 		}
 	}
+	if d.service.Join != "" || d.wrong["join"] {
+		return // the image is the other's
+	}
 	if d.service.Engine == Systemd || d.service.Image != "" || d.wrong["image_name"] || d.wrong["container_cli"] {
 		return
 	}
@@ -215,10 +218,42 @@ func (d *draft) checkPresent() {
 	d.fail("image_name", `%s, but %s needs an image; name one, or write container_cli = "systemd" to run the command in the host's root file system`, what, d.service.Engine)
 }
 
+// ofJoined are the keys that a definition leaves to the one that it joins.
+var ofJoined = []string{
+	"container_cli", "image_name", "config_bind_mount", "bind_mounts", "docker_additional_sockets", "container_options", "privileged",
+}
+
+// checkJoin reports what cannot stand beside join, and has systemd itself run
+// the sidecars.
+func (d *draft) checkJoin() {
+	s := &d.service
+	for _, key := range ofJoined {
+		switch value := d.values[key].value.(type) {
+		case nil:
+			continue
+		case string:
+			if value == "" {
+				continue // as a drop-in takes it away
+			}
+		case []any:
+			if len(value) == 0 {
+				continue
+			}
+		}
+		d.fail(key, "cannot be used with join: the sidecar runs in that of %s, whose definition says this for both; leave it out", s.Join)
+	}
+	if d.named && s.Join == s.Name {
+		d.fail("join", "names the service itself; it takes the name of another one")
+	}
+	s.Engine = Systemd
+}
+
 // checkTogether reports values that are right by themselves but not with each other.
 func (d *draft) checkTogether() {
 	s := &d.service
-	if s.Engine == Systemd && len(s.ContainerOptions) > 0 {
+	if s.Join != "" {
+		d.checkJoin()
+	} else if s.Engine == Systemd && len(s.ContainerOptions) > 0 {
 		service := s.Name
 		if !d.named {
 			service = "SERVICE"

@@ -86,6 +86,40 @@ func checkPaths(drafts []*draft) {
 	}
 }
 
+// checkJoins has each definition that joins another find it, in order and
+// without a join of its own.
+func checkJoins(drafts []*draft) {
+	owners := make(map[string]*draft)
+	for _, d := range drafts {
+		if d.named && !d.duplicate {
+			owners[d.service.Name] = d
+		}
+	}
+	// Before any of these fails, which would make others' messages depend on
+	// the order.
+	broken := make(map[*draft]bool)
+	for _, d := range drafts {
+		broken[d] = len(d.problems) > 0
+	}
+	for _, d := range drafts {
+		join := d.service.Join
+		if join == "" || d.named && join == d.service.Name || d.alone {
+			continue
+		}
+		other := owners[join]
+		switch {
+		case other == nil:
+			d.fail("join", "there is no definition of the service %s; write one, or correct the name", quote(join))
+		case other.service.Join != "":
+			d.fail("join", "%s joins %s itself, in %s; name %[2]s here as well", quote(join), quote(other.service.Join), other.path)
+		case broken[other]:
+			d.fail("join", "the definition of %s is broken, %s; mend that one first", quote(join), other.path)
+		default:
+			d.service.JoinEngine = other.service.Engine
+		}
+	}
+}
+
 // files returns the paths of a service's files, and that of the kill script
 // among them.
 func (s *Service) files() (files []string, script string) {

@@ -88,10 +88,15 @@ type Service struct {
 	Source  string   // the definition's path as seen inside root
 	DropIns []string // the drop-ins that were applied, in order, as seen inside root
 
-	Dir              string // absolute and clean; the state directory is <Dir>/<Name>
-	Command          Command
-	Engine           Engine
-	Image            string // empty only with Systemd
+	Dir     string // absolute and clean; the state directory is <Dir>/<Name>
+	Command Command
+	Engine  Engine
+	Image   string // empty only with Systemd
+	// Join is the service in whose sidecars those of this one run; empty for
+	// none. Engine is Systemd then, and JoinEngine is that of the other
+	// service.
+	Join             string `json:",omitempty"`
+	JoinEngine       Engine `json:",omitempty"`
 	ConfigBindMount  *BindMount
 	BindMounts       []BindMount
 	DockerSockets    []string

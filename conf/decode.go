@@ -28,6 +28,7 @@ type draft struct {
 	service   Service
 	named     bool // service.Name is set and valid
 	duplicate bool // but another definition has it
+	alone     bool // read without the others of its host
 	problems  []Problem
 }
 
@@ -337,6 +338,18 @@ func (d *draft) imageName(k *Key, value any) {
 		return
 	}
 	d.service.Image = s
+}
+
+func (d *draft) join(k *Key, value any) {
+	s, ok := d.asString(k, value)
+	if !ok || s == "" {
+		return
+	}
+	if err := layout.CheckService(s); err != nil {
+		d.fail(k.Name, "is not the name of a service: %s %s", quote(s), err)
+		return
+	}
+	d.service.Join = s
 }
 
 func (d *draft) configBindMount(k *Key, value any) {

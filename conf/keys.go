@@ -114,6 +114,27 @@ and goes with the sidecar. The next start is in the image that has the name by t
 		schema:  imageNameSchema,
 	},
 	{
+		Name: "join", Type: "string", Default: "(none)",
+		Meaning: "Service in whose sidecar of the same network namespace the command runs.",
+		Details: `For a helper that belongs to another one, as **neutron-keepalived-state-change** does to
+keepalived. The sidecar is a unit of its own, run by systemd itself, with a journal, signals and restarts of its own.
+It sees what the other's sidecar sees: its file system, environment and IPC, and has its capabilities. It ends with
+the other's sidecar, whether that is stopped, restarted or replaced. It is not brought back by that; the agent has to
+ask for it again, which Neutron's process monitor does within a minute.
+
+A call that comes while the other's sidecar does not run is spooled, and returns 0 at once: Neutron calls
+**neutron-keepalived-state-change** before keepalived, and a wait or an error would break the router. The request is
+tried again for half a minute.
+
+What the other's definition says is not said again: beside **join** there can be no **container_cli**, **image_name**,
+**config_bind_mount**, **bind_mounts**, **docker_additional_sockets**, **container_options** and **privileged**. The
+other definition has to be there, in order, and without a **join** of its own.`,
+		Example: `"neutron-keepalived"`,
+		Since:   "0.1.0",
+		decode:  (*draft).join,
+		schema:  joinSchema,
+	},
+	{
 		Name: "config_bind_mount", Type: "string SRC:DST[:OPTS]", Default: "(none)",
 		Meaning: "Bind mount of the configuration.",
 		Details: `Both paths are absolute. OPTS are mount options with commas between them, as in **ro,z**. Podman and

@@ -20,7 +20,7 @@ var needed = map[string]string{
 func definitionWith(key, value string) string {
 	var b strings.Builder
 	for k, v := range needed {
-		if k != key {
+		if k != key && (key != "join" || k != "image_name") {
 			fmt.Fprintf(&b, "%s = %s\n", k, v)
 		}
 	}
@@ -34,8 +34,12 @@ func loadOne(t *testing.T, text string) Service {
 	t.Helper()
 	// The state directory of the example pid file.
 	text = strings.Replace(text, "/var/lib/needed", "/var/lib/neutron", strings.Count(text, "ready.pid_file ="))
-	set := Load(tree(t, map[string]string{AdminDir + "/needed.toml": text}))
-	if len(set.Services) != 1 {
+	files := map[string]string{AdminDir + "/needed.toml": text}
+	if strings.Contains(text, "join =") {
+		files[AdminDir+"/neutron-keepalived.toml"] = definitionWith("service_dir", `"/var/lib/other"`)
+	}
+	set := Load(tree(t, files))
+	if len(set.Services) != len(files) {
 		t.Fatalf("%v\nin\n%s", set.Problems(), text)
 	}
 	return set.Services[0]
@@ -118,7 +122,7 @@ func TestKeysMakeADefinition(t *testing.T) {
 	var text strings.Builder
 	for _, k := range Keys {
 		switch k.Name {
-		case "container_cli", "ready.pid_file": // these exclude others
+		case "container_cli", "join", "ready.pid_file": // these exclude others
 		default:
 			fmt.Fprintf(&text, "%s = %s\n", k.Name, k.Example)
 		}

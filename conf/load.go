@@ -42,7 +42,7 @@ func Load(root string) Set {
 }
 
 // LoadFile reads one definition that need not be in its place yet. Its drop-ins,
-// if there are any, are beside it. It never fails; what is wrong is in the
+// if there are any, are beside it; a service that it joins is not looked for. It never fails; what is wrong is in the
 // Set's Broken, and a file that is no definition but a mask makes an empty Set.
 func LoadFile(name string) Set {
 	file, err := filepath.Abs(name)
@@ -59,6 +59,7 @@ func LoadFile(name string) Set {
 	if d == nil {
 		return Set{}
 	}
+	d.alone = true
 	return sortOut([]*draft{d})
 }
 
@@ -236,6 +237,7 @@ func (d *draft) parse(file, text string) *document {
 func sortOut(drafts []*draft) Set {
 	checkNames(drafts)
 	checkPaths(drafts)
+	checkJoins(drafts)
 
 	var (
 		set    Set

@@ -54,17 +54,38 @@ func Schema(dropIn bool) (map[string]any, error) {
 		whole["title"] = "Definition of a service, see tripleo-wrappers.toml(5)"
 		whole["required"] = required
 		// What checkPresent and checkTogether check.
-		whole["if"] = schema{
-			"properties": schema{"container_cli": schema{"const": string(Systemd)}}, "required": []string{"container_cli"},
+		whole["if"] = schema{"properties": schema{"join": schema{"minLength": 1}}, "required": []string{"join"}}
+		whole["then"] = schema{"properties": leftOut()}
+		whole["else"] = schema{
+			"if": schema{
+				"properties": schema{"container_cli": schema{"const": string(Systemd)}}, "required": []string{"container_cli"},
+			},
+			"then": schema{"properties": schema{"container_options": schema{"maxItems": 0}}},
+			"else": schema{"properties": schema{"image_name": schema{"minLength": 1}}, "required": []string{"image_name"}},
 		}
-		whole["then"] = schema{"properties": schema{"container_options": schema{"maxItems": 0}}}
-		whole["else"] = schema{"properties": schema{"image_name": schema{"minLength": 1}}, "required": []string{"image_name"}}
 		table["not"] = schema{
 			"properties": schema{"pid_file": schema{"minLength": 1}, "pid_file_option": schema{"minItems": 1}},
 			"required":   []string{"pid_file", "pid_file_option"},
 		}
 	}
 	return whole, nil
+}
+
+// leftOut are schemas of the keys that stand not beside join, or with nothing
+// in them.
+func leftOut() schema {
+	properties := schema{}
+	for _, key := range ofJoined {
+		switch k := keysByName[key]; {
+		case k.Values != nil || k.schema["type"] == "boolean":
+			properties[key] = false
+		case k.schema["type"] == "array":
+			properties[key] = schema{"maxItems": 0}
+		default:
+			properties[key] = schema{"maxLength": 0}
+		}
+	}
+	return properties
 }
 
 // property returns the schema of a key's value.
@@ -127,6 +148,10 @@ var (
 			{"pattern": "^$|" + image.String(), "not": schema{"pattern": "^dir:"}},
 			{"pattern": "^dir:/[" + pathSet + "]*$", "not": schema{"pattern": upwards}},
 		},
+	}
+	joinSchema = schema{
+		"type": "string", "pattern": "^$|" + fileName.String(), "maxLength": layout.MaxService,
+		"not": schema{"const": layout.KillScripts},
 	}
 	configBindMountSchema = schema{"type": "string", "pattern": "^$|" + bindMount}
 	bindMountsSchema      = listOf(schema{"type": "string", "pattern": bindMount})

@@ -127,6 +127,10 @@ func TestSchemaValues(t *testing.T) {
 			good: []string{`"a"`, `"registry:5000/a/b@sha256:0123"`, `"dir:/a+b"`},
 			bad:  []string{`""`, `"-v"`, `"a b"`, `"dir:a"`, `"dir:/a/../b"`, `["a"]`},
 		},
+		"join": {
+			good: []string{`""`, `"other"`},
+			bad:  []string{`"-a"`, `"a@b"`, `"kill_scripts"`, `"` + strings.Repeat("a", 101) + `"`, `1`, `["a"]`},
+		},
 		"config_bind_mount": {
 			good: []string{`""`, `"/a:/b"`, `"/a b:/b:ro,z"`, `"/a:/..."`, `"/:/a"`},
 			bad: []string{`"/a"`, `"a:/b"`, `"/a:b"`, `"/a:/b:"`, `"/a:/b:ro,,z"`, `"/a:/b:ro:z"`, `"/a:/"`, `"/a:///"`,
@@ -197,7 +201,7 @@ func TestSchemaValues(t *testing.T) {
 func definition(key, value string) string {
 	var text strings.Builder
 	for _, line := range []string{`service_dir = "/d"`, `cmd = "c"`, `image_name = "i"`} {
-		if !strings.HasPrefix(line, key+" ") {
+		if !strings.HasPrefix(line, key+" ") && (value != `"other"` || !strings.HasPrefix(line, "image_name")) {
 			text.WriteString(line + "\n")
 		}
 	}
@@ -211,6 +215,7 @@ func compare(t *testing.T, s *jsonschema.Schema, text string, good bool) {
 	t.Helper()
 	root := t.TempDir()
 	write(t, filepath.Join(root, conf.AdminDir, "a.toml"), text)
+	write(t, filepath.Join(root, conf.AdminDir, "other.toml"), "service_dir = \"/o\"\ncmd = \"c\"\ncontainer_cli = \"systemd\"\n") // to be joined
 	if set := conf.Load(root); (len(set.Broken) == 0) != good {
 		t.Errorf("conf accepts it: %v, want %v: %v\n%s", !good, good, set.Problems(), text)
 	}
@@ -223,9 +228,13 @@ func compare(t *testing.T, s *jsonschema.Schema, text string, good bool) {
 func TestSchemaTogether(t *testing.T) {
 	const podman = `service_dir = "/d"` + "\n" + `cmd = "c"` + "\n" + `image_name = "i"` + "\n"
 	const systemd = `service_dir = "/d"` + "\n" + `cmd = "c"` + "\n" + `container_cli = "systemd"` + "\n"
+	const join = `service_dir = "/d"` + "\n" + `cmd = "c"` + "\n" + `join = "other"` + "\n"
 	s := schema(t, man.Schema)
 	for _, text := range []string{
 		podman,
+		join,
+		join + "image_name = \"\"\nbind_mounts = []\nrestart = \"no\"",
+		podman + `join = ""`,
 		systemd,
 		systemd + `image_name = "dir:/srv/image"`,
 		systemd + `container_options = []`,
@@ -248,6 +257,11 @@ func TestSchemaTogether(t *testing.T) {
 		podman + "ready = {pid_file = \"/d/p\", pid_file_option = [\"-p\"]}",
 		podman + "[[ready]]\ntimeout = 1",
 		systemd + `container_options = ["--a"]`,
+		podman + `join = "other"`,
+		systemd + `join = "other"`,
+		join + `container_options = ["--a"]`,
+		join + `privileged = true`,
+		join + `bind_mounts = ["/a:/b"]`,
 	} {
 		if text == "" {
 			text = "# nothing but a comment"

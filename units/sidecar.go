@@ -33,6 +33,11 @@ func sidecarSection(s *conf.Service) string {
 		setting("CollectMode", "inactive-or-failed") +
 		// An agent may stop and start a sidecar as often as it likes.
 		setting("StartLimitIntervalSec", "0")
+	if s.Join != "" {
+		// It lives in the other's sidecar, and ends with it.
+		joined := layout.SidecarUnit(s.Join, instance)
+		section += setting("BindsTo", joined) + setting("After", joined)
+	}
 	if s.Engine == conf.Docker {
 		// Where Docker is on its way up, a sidecar waits for it; when the host
 		// goes down, Docker waits for the sidecars.
@@ -82,8 +87,11 @@ func execStart(s *conf.Service, command []string) string {
 		"--definition=" + Digest(s),
 		"--definition-record=" + layout.DefinitionFile(s.Name, instance),
 	}
-	if inImage(s) {
+	switch {
+	case inImage(s):
 		words = append(words, imageOptions(s)...)
+	case s.Join != "":
+		words = append(words, joinOptions(s)...)
 	}
 	words = append(words, "--")
 	return setting("ExecStart", strings.Join(append(words, command...), " "))
@@ -198,13 +206,20 @@ func docker(s *conf.Service) string {
 func inImage(s *conf.Service) bool { return s.Engine == conf.Systemd && s.Image != "" }
 
 // host runs a sidecar as a process of the host itself, in the network
-// namespace, and in an image if there is one.
+// namespace, and in an image or in another service's sidecar if there is one.
 func host(s *conf.Service) string {
 	if inImage(s) {
 		// The client says when it has the image and becomes the command.
 		return setting("Type", "notify") +
 			setting("NetworkNamespacePath", netnsPath) +
 			setting("Environment", "HOME=/root") +
+			execStart(s, commandWords(s)) +
+			logFile(s)
+	}
+	if s.Join != "" {
+		// The client says when it is in the other sidecar and becomes the command.
+		return setting("Type", "notify") +
+			setting("NetworkNamespacePath", netnsPath) +
 			execStart(s, commandWords(s)) +
 			logFile(s)
 	}
@@ -241,6 +256,16 @@ func imageOptions(s *conf.Service) []string {
 		words = append(words, "--unprivileged")
 	}
 	return append(quoteAll(words), "--instance="+instance)
+}
+
+// joinOptions tell the client of the sidecar that it is to join, and what that
+// one is a container of.
+func joinOptions(s *conf.Service) []string {
+	words := []string{"--join=" + s.Join}
+	if tool := containerTool(s.JoinEngine); tool != "" {
+		words = append(words, "--container="+tool)
+	}
+	return append(words, "--instance="+instance)
 }
 
 func readOnly(mount conf.BindMount) bool {

@@ -97,18 +97,19 @@ func Options(s *conf.Service) *options.Service {
 		Name:            s.Name,
 		Dir:             s.Dir,
 		KillScript:      s.KillScript,
-		Container:       containerTool(s),
+		Container:       containerTool(s.Engine),
 		AllowedUIDs:     s.AllowedUIDs,
 		PassEnvironment: s.PassEnvironment,
 		Ready:           readiness.Rule{PIDFileOptions: s.Ready.PIDFileOptions, PIDFile: s.Ready.PIDFile},
 		ReadyTimeout:    s.Ready.Timeout,
 		IdleTimeout:     s.IdleTimeout,
 		Debug:           s.Debug,
+		Join:            s.Join,
 	}
 }
 
-func containerTool(s *conf.Service) string {
-	switch s.Engine {
+func containerTool(engine conf.Engine) string {
+	switch engine {
 	case conf.Podman:
 		return options.Podman
 	case conf.Docker:

@@ -24,9 +24,10 @@ It is called by scripts and units that tripleo-wrappers writes, rarely by hand:
       Neutron calls them as its kill_scripts_path says.
 
   tripleo-wrapper exec --args=FILE [--env=FILE] [--netns=FILE [--netns-record=FILE]]
-          [--image=NAME --service=NAME --instance=NETNS [--bind=SRC:DST[:ro]]... [--unprivileged]] -- COMMAND...
+          [--image=NAME --service=NAME --instance=NETNS [--bind=SRC:DST[:ro]]... [--unprivileged]]
+          [--join=NAME [--container=podman|docker] --instance=NETNS] -- COMMAND...
       Become COMMAND with the arguments in FILE, in the root file system of an
-      image. The units of sidecars do this.
+      image, or in another service's sidecar. The units of sidecars do this.
 
   tripleo-wrapper follow --name=NAME --cidfile=FILE -- docker run ARGUMENT...
       Run a container of Docker and stay with it when the daemon restarts. The

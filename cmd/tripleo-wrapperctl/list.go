@@ -86,6 +86,9 @@ func (c *control) printSidecars(services []conf.Service, sidecars []inventory.Si
 
 // runBy says in words what runs a service's sidecars.
 func runBy(service *conf.Service) string {
+	if service.Join != "" {
+		return string(service.Engine) + ", in the sidecars of " + service.Join
+	}
 	if service.Image == "" {
 		return string(service.Engine) + ", the host's own programs"
 	}

@@ -36,6 +36,7 @@ type execOptions struct {
 	image, service, instance     string
 	binds                        []rootfs.Bind
 	unprivileged                 bool
+	join, container              string
 }
 
 func (o *execOptions) flags() *flag.FlagSet {
@@ -56,6 +57,8 @@ func (o *execOptions) flags() *flag.FlagSet {
 		return err
 	})
 	flags.BoolVar(&o.unprivileged, "unprivileged", false, "")
+	flags.StringVar(&o.join, "join", "", "")
+	flags.StringVar(&o.container, "container", "", "")
 	return flags
 }
 
@@ -99,18 +102,26 @@ func Exec(args []string, stderr io.Writer) int {
 	}
 	// To tell systemd when all is done that takes time; its socket is the host's.
 	ready := func() error { return nil }
-	if o.image != "" {
+	if o.image != "" || o.join != "" {
 		if ready, err = notifier(); err != nil {
 			complain(stderr, "exec: %v", err)
 			return exitError
 		}
+	}
+	if o.image != "" {
 		if err := enterImage(&o); err != nil {
 			complain(stderr, "exec: %v", err)
 			return exitError
 		}
 	}
+	if o.join != "" {
+		if err := enterSidecar(o.join, o.container, o.instance); err != nil {
+			complain(stderr, "exec: joining %s: %v", o.join, err)
+			return exitError
+		}
+	}
 	if o.unprivileged {
-		if err := dropCapabilities(); err != nil {
+		if err := keepCapabilities(unprivileged); err != nil {
 			complain(stderr, "exec: giving up capabilities: %v", err)
 			return exitError
 		}
@@ -194,11 +205,12 @@ const unprivileged = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_
 	1<<unix.CAP_KILL | 1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_SETFCAP | 1<<unix.CAP_SETGID |
 	1<<unix.CAP_SETPCAP | 1<<unix.CAP_SETUID | 1<<unix.CAP_SYS_CHROOT
 
-// dropCapabilities takes all other capabilities from what this thread becomes.
-// systemd cannot: they are needed to change the root file system.
-func dropCapabilities() error {
+// keepCapabilities takes all capabilities but these from what this thread
+// becomes. systemd cannot: they are needed to change the root file system, or to
+// enter another sidecar.
+func keepCapabilities(keep uint64) error {
 	for capability := range 64 {
-		if unprivileged&(1<<capability) != 0 {
+		if keep&(1<<capability) != 0 {
 			continue
 		}
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0)
@@ -214,15 +226,17 @@ func dropCapabilities() error {
 
 // overlay returns an environment with other variables in it. Of two of the same
 // name, programs differ in which they take.
-func overlay(environ, other []string) []string {
+func overlay(environ, other []string) []string { return append(without(environ, other), other...) }
+
+// without returns an environment less the variables that another one has.
+func without(environ, other []string) []string {
 	name := func(variable string) string {
 		name, _, _ := strings.Cut(variable, "=")
 		return name
 	}
-	environ = slices.DeleteFunc(environ, func(variable string) bool {
+	return slices.DeleteFunc(environ, func(variable string) bool {
 		return slices.ContainsFunc(other, func(o string) bool { return name(o) == name(variable) })
 	})
-	return append(environ, other...)
 }
 
 // sameNetns says whether a network namespace is there and, if there is a record

@@ -82,7 +82,9 @@ func (w *wrapper) run() int {
 		if err == nil {
 			return exitOK
 		}
-		if failure, _, ok := refusal(err); ok {
+		if failure, name, ok := refusal(err); ok && name == protocol.ErrorJoinedNotRunning {
+			return w.deferred(failure, !spooled.IsZero())
+		} else if ok {
 			return w.refused(failure)
 		}
 		if errors.Is(err, varlink.ErrTooLarge) {
@@ -115,6 +117,21 @@ func (w *wrapper) run() int {
 		}
 		time.Sleep(retry)
 	}
+}
+
+// deferred leaves a request for the host that cannot be served yet, unless that
+// has been done. The agent is not to wait: it may be about to start what is
+// missing, and would not get to it, nor after an error.
+func (w *wrapper) deferred(failure *protocol.Failure, spooled bool) int {
+	if !spooled {
+		if err := w.spool(); err != nil {
+			complain(w.stderr, "%s, and the request cannot be spooled: %v; %s", failure.Message, err, lookOnHost(w.service.Name))
+			return exitError
+		}
+	}
+	complain(w.stderr, "%s; the request is spooled in %s and will be served from there if that comes up within half a minute",
+		failure.Message, layout.StateDir(w.service.Dir, w.service.Name))
+	return exitOK
 }
 
 // refused prints why there is no sidecar, for the agent's log.

@@ -45,6 +45,9 @@ func Check(ctx context.Context, s *conf.Service) []Finding {
 }
 
 func engine(ctx context.Context, s *conf.Service) []Finding {
+	if s.Join != "" {
+		return nil // it is the other's
+	}
 	tool := s.Engine
 	if s.Engine == conf.Systemd {
 		dir, ok := strings.CutPrefix(s.Image, rootfs.Directory)

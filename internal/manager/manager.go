@@ -204,7 +204,16 @@ func (m *Manager) Reload(ctx context.Context) error {
 // Restart stops and starts a unit, waits for the job to end and returns the
 // unit's state then, which says whether it worked.
 func (m *Manager) Restart(ctx context.Context, unit string) (State, error) {
-	state, err := m.job(ctx, unit, true, (*dbus.Conn).RestartUnitContext)
+	return m.restart(ctx, unit, whole)
+}
+
+// RestartAlone does so without starting what the unit requires.
+func (m *Manager) RestartAlone(ctx context.Context, unit string) (State, error) {
+	return m.restart(ctx, unit, alone)
+}
+
+func (m *Manager) restart(ctx context.Context, unit, mode string) (State, error) {
+	state, err := m.job(ctx, unit, mode, true, (*dbus.Conn).RestartUnitContext)
 	if err != nil {
 		return state, fmt.Errorf("restarting %s: %w", unit, err)
 	}
@@ -248,7 +257,16 @@ func property[T any](ctx context.Context, m *Manager,
 // Start starts a unit, waits for the job to end and returns the unit's state
 // then, which says whether it worked.
 func (m *Manager) Start(ctx context.Context, unit string) (State, error) {
-	state, err := m.job(ctx, unit, true, (*dbus.Conn).StartUnitContext)
+	return m.start(ctx, unit, whole)
+}
+
+// StartAlone does so without starting what the unit requires.
+func (m *Manager) StartAlone(ctx context.Context, unit string) (State, error) {
+	return m.start(ctx, unit, alone)
+}
+
+func (m *Manager) start(ctx context.Context, unit, mode string) (State, error) {
+	state, err := m.job(ctx, unit, mode, true, (*dbus.Conn).StartUnitContext)
 	if err != nil {
 		return state, fmt.Errorf("starting %s: %w", unit, err)
 	}
@@ -259,7 +277,7 @@ func (m *Manager) Start(ctx context.Context, unit string) (State, error) {
 // until it is down.
 func (m *Manager) Stop(ctx context.Context, unit string) error {
 	for {
-		state, err := m.job(ctx, unit, false, (*dbus.Conn).StopUnitContext)
+		state, err := m.job(ctx, unit, whole, false, (*dbus.Conn).StopUnitContext)
 		if errors.Is(err, ErrNoUnit) {
 			return nil // not even loaded, so not up
 		}
@@ -278,16 +296,22 @@ func (m *Manager) Stop(ctx context.Context, unit string) error {
 	}
 }
 
+// What becomes of other units when one is started (systemctl(1), --job-mode=).
+const (
+	whole = "replace"             // what it requires is started with it
+	alone = "ignore-requirements" // only the order of starting is kept
+)
+
 // job enqueues a job, waits for its end and returns the unit's state then. Up
 // says whether the unit is to be up.
-func (m *Manager) job(ctx context.Context, unit string, up bool,
+func (m *Manager) job(ctx context.Context, unit, mode string, up bool,
 	enqueue func(*dbus.Conn, context.Context, string, string, chan<- string) (int, error),
 ) (State, error) {
 	var done chan string
 	err := m.do(ctx, func(ctx context.Context, conn *connection) error {
 		// Buffered: the connection must not wait for us.
 		done = make(chan string, 1)
-		_, err := enqueue(conn.Conn, ctx, unit, "replace", done)
+		_, err := enqueue(conn.Conn, ctx, unit, mode, done)
 		return err
 	})
 	var refused godbus.Error

@@ -35,6 +35,7 @@ type Service struct {
 	ReadyTimeout    time.Duration
 	IdleTimeout     time.Duration
 	Debug           bool
+	Join            string // the service whose sidecars are joined; "" for none
 }
 
 // Args returns the command line of the activator.
@@ -52,6 +53,9 @@ func (s *Service) Args() []string {
 	args = append(args, "--idle-timeout="+s.IdleTimeout.String())
 	if s.Debug {
 		args = append(args, "--debug")
+	}
+	if s.Join != "" {
+		args = append(args, "--join="+s.Join)
 	}
 	return args
 }
@@ -89,6 +93,7 @@ func Parse(args []string) (*Service, []string, error) {
 		return nil
 	})
 	flags.BoolVar(&s.Debug, "debug", false, "")
+	flags.StringVar(&s.Join, "join", "", "")
 	flags.StringVar(&s.Ready.PIDFile, "pid-file", "", "")
 	flags.DurationVar(&s.ReadyTimeout, "ready-timeout", s.ReadyTimeout, "")
 	flags.DurationVar(&s.IdleTimeout, "idle-timeout", s.IdleTimeout, "")

@@ -25,6 +25,7 @@ func full() *options.Service {
 		ReadyTimeout:    1500 * time.Millisecond,
 		IdleTimeout:     5 * time.Minute,
 		Debug:           true,
+		Join:            "neutron-keepalived",
 	}
 }
 

@@ -28,12 +28,13 @@ const (
 
 // Names of the errors.
 const (
-	ErrorNotInNamespace = Interface + ".NotInNamespace"
-	ErrorNotAllowed     = Interface + ".NotAllowed"
-	ErrorStartFailed    = Interface + ".StartFailed"
-	ErrorNoSuchProcess  = Interface + ".NoSuchProcess"
-	ErrorNotASidecar    = Interface + ".NotASidecar"
-	ErrorFailed         = Interface + ".Failed"
+	ErrorNotInNamespace   = Interface + ".NotInNamespace"
+	ErrorNotAllowed       = Interface + ".NotAllowed"
+	ErrorStartFailed      = Interface + ".StartFailed"
+	ErrorJoinedNotRunning = Interface + ".JoinedNotRunning"
+	ErrorNoSuchProcess    = Interface + ".NoSuchProcess"
+	ErrorNotASidecar      = Interface + ".NotASidecar"
+	ErrorFailed           = Interface + ".Failed"
 )
 
 // Start is a request for a sidecar.

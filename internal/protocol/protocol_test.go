@@ -224,7 +224,7 @@ func TestDefinition(t *testing.T) {
 		}
 	}
 	want := []string{
-		protocol.ErrorFailed, protocol.ErrorNoSuchProcess, protocol.ErrorNotASidecar,
+		protocol.ErrorFailed, protocol.ErrorJoinedNotRunning, protocol.ErrorNoSuchProcess, protocol.ErrorNotASidecar,
 		protocol.ErrorNotAllowed, protocol.ErrorNotInNamespace, protocol.ErrorStartFailed,
 	}
 	var got []string

@@ -318,10 +318,9 @@ func serveMetadata(t *testing.T, socket string) {
 	t.Cleanup(func() { server.Close() })
 }
 
-func TestExampleKeepalived(t *testing.T) {
-	// Neutron advertises every two seconds, which takes a router twice as long to
-	// become the master.
-	const router = `global_defs {
+// keepalivedRouter is the configuration of a router. Neutron advertises every two
+// seconds, which takes a router twice as long to become the master.
+const keepalivedRouter = `global_defs {
     notification_email_from neutron@openstack.local
     router_id neutron
 }
@@ -344,12 +343,14 @@ vrrp_instance VR_5 {
     }
 }
 `
+
+func TestExampleKeepalived(t *testing.T) {
 	forExample(t, "keepalived", func(t *testing.T, s *service) {
 		h := newHelper(t, *s, "qrouter")
 		dir := filepath.Join(neutronDir, "ha_confs")
 		file := filepath.Join(dir, h.id, "keepalived.conf")
 		pidFile := filepath.Join(dir, h.id+".pid.keepalived")
-		put(t, file, strings.ReplaceAll(router, "@VIPS@", "10.0.1.1/24 dev tap"))
+		put(t, file, strings.ReplaceAll(keepalivedRouter, "@VIPS@", "10.0.1.1/24 dev tap"))
 		pids := h.start([]string{pidFile, pidFile + "-vrrp"}, "-P", "-f", file, "-p", pidFile, "-r", pidFile+"-vrrp", "-D")
 		h.has(h.in.name, "169.254.0.5/24")
 		h.has(h.in.name, "10.0.1.1/24")
@@ -362,7 +363,7 @@ vrrp_instance VR_5 {
 			t.Errorf("the journal says more than once that it is the master\n%s", journal)
 		}
 
-		put(t, file, strings.ReplaceAll(router, "@VIPS@", "10.0.1.1/24 dev tap\n        10.0.2.1/24 dev tap"))
+		put(t, file, strings.ReplaceAll(keepalivedRouter, "@VIPS@", "10.0.1.1/24 dev tap\n        10.0.2.1/24 dev tap"))
 		h.signal("HUP", pids[0])
 		h.has(h.in.name, "10.0.2.1/24")
 		h.stop("15", pids)
@@ -403,4 +404,100 @@ func TestExampleRadvd(t *testing.T) {
 		h.has("tenant", "2001:db8:2:")
 		h.stop("9", pids)
 	})
+}
+
+// stateChange stands in for Neutron's program, which Debian has only with all of
+// Neutron. It takes the same arguments and is a daemon of the same kind
+// (neutron/agent/linux/daemon.py): it leaves the foreground twice, writes its pid
+// file then, and removes that when it is told to end. It writes the router's
+// state as the real one does.
+const stateChange = `#!/bin/sh
+for word; do
+	case $word in
+	--pid_file=*) file=${word#*=} ;;
+	--conf_dir=*) dir=${word#*=} ;;
+	--monitor_interface=*) device=${word#*=} ;;
+	--monitor_cidr=*) cidr=${word#*=} ;;
+	esac
+done
+if [ "$DAEMON" ]; then
+	trap 'rm -f "$file"; exit 0' TERM
+	echo $$ >"$file"
+	while sleep 0.1; do
+		state=backup
+		ip -brief address show "$device" | grep -q " $cidr" && state=primary
+		echo "$state" >"$dir/state"
+	done
+fi
+(DAEMON=yes setsid "$0" "$@" </dev/null >/dev/null 2>&1 &)
+`
+
+// The agent asks for the monitor of a router before it starts the router's
+// keepalived (neutron/agent/l3/ha_router.py).
+func TestExampleKeepalivedStateChange(t *testing.T) {
+	program := "/usr/local/bin/neutron-keepalived-state-change"
+	put(t, program, stateChange)
+	if err := os.Chmod(program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(program) })
+	keepalived := putExample(t, "systemd", "keepalived")
+	s := putExample(t, "systemd", "keepalived-state-change")
+	k := newHelper(t, *keepalived, "qrouter")
+	h := &helper{service: s, program: "keepalived-state-change", id: k.id, in: k.in}
+	t.Cleanup(func() { run(t, "systemctl", "stop", s.unit(h.in.name)) })
+
+	dir := filepath.Join(neutronDir, "ha_confs")
+	pidFile := filepath.Join(neutronDir, "external/pids", h.id+".monitor.pid")
+	monitor := []string{
+		"--router_id=" + h.id, "--namespace=" + h.in.name, "--conf_dir=" + filepath.Join(dir, h.id),
+		"--monitor_interface=tap", "--monitor_cidr=169.254.0.5/24", "--pid_file=" + pidFile,
+		"--state_path=" + neutronDir, "--user=0", "--group=0",
+	}
+	file := filepath.Join(dir, h.id, "keepalived.conf")
+	put(t, file, strings.ReplaceAll(keepalivedRouter, "@VIPS@", "10.0.1.1/24 dev tap"))
+	if err := os.MkdirAll(filepath.Dir(pidFile), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := h.run(append([]string{h.state("wrapper")}, monitor...)...)
+	if r.status != 0 || !strings.Contains(r.stderr, "the request is spooled") {
+		t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+	}
+	keepalivedPIDs := filepath.Join(dir, h.id+".pid.keepalived")
+	startKeepalived := func() []int {
+		t.Helper()
+		return k.start([]string{keepalivedPIDs, keepalivedPIDs + "-vrrp"},
+			"-P", "-f", file, "-p", keepalivedPIDs, "-r", keepalivedPIDs+"-vrrp", "-D")
+	}
+	pids := startKeepalived()
+	state := func(want string) {
+		t.Helper()
+		eventually(t, "the state is "+want, func() bool {
+			content, err := os.ReadFile(filepath.Join(dir, h.id, "state"))
+			return err == nil && strings.TrimSpace(string(content)) == want
+		})
+	}
+	eventually(t, "it runs", func() bool { return h.active(h.in) })
+	state("primary")
+
+	// The agent stops it by a signal of its own, and starts it again.
+	must(t, "kill", "-15", fmt.Sprint(pid(t, pidFile)))
+	h.start([]string{pidFile}, monitor...)
+	// keepalived ends, and it ends with it.
+	stop := func(pid int) {
+		t.Helper()
+		k.signal("15", pids[0])
+		k.gone(k.in, pids[0])
+		eventually(t, "it has ended with keepalived", func() bool { return show(t, s.unit(h.in.name), "ActiveState") == "inactive" })
+		h.gone(h.in, pid)
+		if left := must(t, "ip", "netns", "pids", h.in.name); left != "" {
+			t.Errorf("processes left in the network namespace: %q", strings.Fields(left))
+		}
+	}
+	stop(pid(t, pidFile))
+	// As the process monitor does.
+	pids = startKeepalived()
+	monitored := h.start([]string{pidFile}, monitor...)
+	state("primary")
+	stop(monitored[0])
 }

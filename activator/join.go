@@ -1,0 +1,45 @@
+package activator
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
+)
+
+// checkJoined refuses a sidecar that is to join another one which does not run.
+// systemd would start that one for it, with the arguments that it had last, and
+// nobody asked for that.
+func (a *Activator) checkJoined(ctx context.Context, netns string) error {
+	if a.service.Join == "" {
+		return nil
+	}
+	joined := layout.SidecarUnit(a.service.Join, netns)
+	state, err := a.systemd.Current(ctx, joined)
+	if err != nil || state.Active() {
+		return err
+	}
+	return failure(protocol.ErrorJoinedNotRunning, protocol.Failure{
+		Message: fmt.Sprintf("%s joins the sidecar of %s, which does not run in network namespace %s", a.service.Name, a.service.Join, netns),
+		Netns:   netns, Unit: joined,
+	})
+}
+
+// startUnit starts the unit of a sidecar: one that joins another, without that
+// one, which may have ended since it was looked at.
+func (a *Activator) startUnit(ctx context.Context, unit string) (manager.State, error) {
+	if a.service.Join != "" {
+		return a.systemd.StartAlone(ctx, unit)
+	}
+	return a.systemd.Start(ctx, unit)
+}
+
+// restartUnit restarts it in the same way.
+func (a *Activator) restartUnit(ctx context.Context, unit string) (manager.State, error) {
+	if a.service.Join != "" {
+		return a.systemd.RestartAlone(ctx, unit)
+	}
+	return a.systemd.Restart(ctx, unit)
+}
