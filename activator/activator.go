@@ -70,6 +70,7 @@ type Activator struct {
 
 	locks  locks         // per network namespace
 	starts chan struct{} // one entry for each start under way
+	runs   chan struct{} // one entry for each control command under way
 
 	work   sync.WaitGroup // connections and spools being served
 	busy   atomic.Int64   // how many those are
@@ -89,6 +90,7 @@ func New(service *options.Service, version string, log *slog.Logger, notify func
 		names:     netns.NewNames(layout.NetnsDir),
 		processes: processes.Service{Name: service.Name, Container: service.Container},
 		starts:    make(chan struct{}, maxStarts),
+		runs:      make(chan struct{}, maxRuns),
 		locks:     locks{file: layout.LockFile(service.Name)},
 	}
 	a.quiet.Store(time.Now().UnixNano())
@@ -110,6 +112,7 @@ func (a *Activator) Serve(ctx context.Context, listeners []*net.UnixListener) er
 	for _, listener := range listeners {
 		accepting.Go(func() { a.accept(requests, listener, connections, ending) })
 	}
+	a.forgetRuns()
 	a.notify("READY=1")
 	a.background(func() { a.sync(requests) })
 
@@ -209,6 +212,7 @@ func (a *Activator) varlink() *varlink.Service {
 			Description: protocol.Description,
 			Methods: map[string]varlink.Method{
 				"Start":  a.serveStart,
+				"Run":    a.serveRun,
 				"Signal": a.serveSignal,
 				"Sync":   a.serveSync,
 				"List":   a.serveList,

@@ -105,6 +105,11 @@ func (a *Activator) sidecar(name string, id netns.ID, request *protocol.Start) (
 	if _, err := arglist.Encode(arguments); err != nil {
 		return nil, varlink.InvalidParameter("arguments")
 	}
+	if _, ok := a.service.Control(arguments); ok {
+		return nil, fmt.Errorf("these arguments are those of a control command of %[1]s, which starts no sidecar, and the caller's "+
+			"wrapper does not know that: it is older than the definition; restart the agent's container, after: %[2]s reload",
+			a.service.Name, layout.ControlProgram)
+	}
 	if a.service.Container != "" && !utf8.ValidString(strings.Join(arguments, "\x00")) {
 		return nil, fmt.Errorf("an argument is not UTF-8, and %[1]s keeps a command as JSON, which has no other text; "+
 			"call %[2]s with UTF-8 only, or let systemd run it (container_cli)", a.service.Container, a.service.Name)
@@ -113,12 +118,7 @@ func (a *Activator) sidecar(name string, id netns.ID, request *protocol.Start) (
 		netns: name, namespace: id, arguments: arguments, asked: time.Now().Truncate(time.Microsecond),
 		log: a.requestLog(request.ID, name),
 	}
-	for _, variable := range slices.Sorted(maps.Keys(request.Environment)) {
-		value := request.Environment[variable]
-		if slices.Contains(a.service.PassEnvironment, variable) && strings.IndexByte(value, 0) < 0 {
-			s.environ = append(s.environ, variable+"="+value)
-		}
-	}
+	s.environ = a.environ(request)
 	if validID.MatchString(request.ID) {
 		s.request = request.ID
 		s.environ = append(s.environ, layout.RequestVariable+"="+request.ID)
@@ -127,6 +127,18 @@ func (a *Activator) sidecar(name string, id netns.ID, request *protocol.Start) (
 		return nil, err
 	}
 	return s, nil
+}
+
+// environ returns what a request's caller passes on, NAME=VALUE.
+func (a *Activator) environ(request *protocol.Start) []string {
+	var environ []string
+	for _, variable := range slices.Sorted(maps.Keys(request.Environment)) {
+		value := request.Environment[variable]
+		if slices.Contains(a.service.PassEnvironment, variable) && strings.IndexByte(value, 0) < 0 {
+			environ = append(environ, variable+"="+value)
+		}
+	}
+	return environ
 }
 
 // pidFiles returns the pid files of a sidecar, relative to the service's

@@ -95,8 +95,9 @@ type Service struct {
 	// Join is the service in whose sidecars those of this one run; empty for
 	// none. Engine is Systemd then, and JoinEngine is that of the other
 	// service.
-	Join             string `json:",omitempty"`
-	JoinEngine       Engine `json:",omitempty"`
+	Join             string     `json:",omitempty"`
+	JoinEngine       Engine     `json:",omitempty"`
+	Run              [][]string `json:",omitempty"` // what makes a call a control command, see Keys
 	ConfigBindMount  *BindMount
 	BindMounts       []BindMount
 	DockerSockets    []string

@@ -352,6 +352,37 @@ func (d *draft) join(k *Key, value any) {
 	d.service.Join = s
 }
 
+func (d *draft) run(k *Key, value any) {
+	lists, ok := value.([]any)
+	if !ok {
+		d.fail(k.Name, "has to be a list of lists of strings, is %s; write for example %s", describe(value), k.Example)
+		return
+	}
+	for i, list := range lists {
+		entries, ok := list.([]any)
+		if !ok {
+			d.fail(k.Name, "has to be a list of lists of strings, but its %s entry is %s; write for example %s", ordinal(i), describe(list), k.Example)
+			continue
+		}
+		var words []string
+		for _, entry := range entries {
+			word, ok := entry.(string)
+			if !ok || word == "" || strings.Contains(word, "\x00") {
+				d.fail(k.Name, "its %s list may only have strings in it that are not empty and hold no NUL; write for example %s", ordinal(i), k.Example)
+				words = nil
+				break
+			}
+			words = append(words, word)
+		}
+		if len(entries) == 0 {
+			d.fail(k.Name, "its %s list is empty, so that each call would be a control command; leave it out", ordinal(i))
+		}
+		if len(words) > 0 {
+			d.service.Run = append(d.service.Run, words)
+		}
+	}
+}
+
 func (d *draft) configBindMount(k *Key, value any) {
 	s, ok := d.asString(k, value)
 	if !ok || s == "" {

@@ -135,6 +135,25 @@ other definition has to be there, in order, and without a **join** of its own.`,
 		schema:  joinSchema,
 	},
 	{
+		Name: "run", Type: "list of lists of strings", Default: "[]",
+		Meaning: "Arguments of control commands, which are run once in the running sidecar and start none.",
+		Details: `For a helper that is commanded by calling its program again, as **conntrackd -C FILE -k** stops
+conntrackd. A call of the wrapper whose arguments have all words of one of the lists in them, one behind the other, is
+a control command. **cmd** is run once with these arguments, with what the sidecar sees, as a unit of its own. The
+wrapper passes on what it writes to standard output and standard error, at most 256 KiB each, and its exit status. It
+has the time that **ready.timeout** gives. Where no sidecar runs, the call fails. A control command is never
+spooled: while the activation socket is away the wrapper asks again, for as long as **ready.timeout** says.
+
+A call from no named network namespace is for the one sidecar of the service whose own arguments have the words that
+are left when those of the list are taken away: Neutron calls **conntrackd -C FILE -n** without **ip netns exec**.
+
+The agent's container has to be started again when this changes, as with each change of the wrapper.`,
+		Example: `[["-n"], ["-k"]]`,
+		Since:   "0.1.0",
+		decode:  (*draft).run,
+		schema:  runSchema,
+	},
+	{
 		Name: "config_bind_mount", Type: "string SRC:DST[:OPTS]", Default: "(none)",
 		Meaning: "Bind mount of the configuration.",
 		Details: `Both paths are absolute. OPTS are mount options with commas between them, as in **ro,z**. Podman and

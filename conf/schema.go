@@ -153,6 +153,9 @@ var (
 		"type": "string", "pattern": "^$|" + fileName.String(), "maxLength": layout.MaxService,
 		"not": schema{"const": layout.KillScripts},
 	}
+	runSchema = listOf(schema{
+		"type": "array", "minItems": 1, "items": schema{"type": "string", "minLength": 1, "not": schema{"pattern": `\x00`}},
+	})
 	configBindMountSchema = schema{"type": "string", "pattern": "^$|" + bindMount}
 	bindMountsSchema      = listOf(schema{"type": "string", "pattern": bindMount})
 	dockerSocketsSchema   = listOf(schema{"type": "string", "pattern": absolute, "not": schema{"pattern": upwards}})

@@ -131,6 +131,10 @@ func TestSchemaValues(t *testing.T) {
 			good: []string{`""`, `"other"`},
 			bad:  []string{`"-a"`, `"a@b"`, `"kill_scripts"`, `"` + strings.Repeat("a", 101) + `"`, `1`, `["a"]`},
 		},
+		"run": {
+			good: []string{`[]`, `[["-n"]]`, `[["-C", "a b"], ["--é\n"]]`},
+			bad:  []string{`["-n"]`, `[[]]`, `[[""]]`, `[["-n", 1]]`, `[["a\u0000"]]`, `"-n"`, `[["-n"], 2]`},
+		},
 		"config_bind_mount": {
 			good: []string{`""`, `"/a:/b"`, `"/a b:/b:ro,z"`, `"/a:/..."`, `"/:/a"`},
 			bad: []string{`"/a"`, `"a:/b"`, `"/a:b"`, `"/a:/b:"`, `"/a:/b:ro,,z"`, `"/a:/b:ro:z"`, `"/a:/"`, `"/a:///"`,

@@ -12,7 +12,7 @@ import (
 // or is one of those that do not.
 func TestDigest(t *testing.T) {
 	without := map[string]bool{
-		"Source": true, "DropIns": true, "KillScript": true, "AllowedUIDs": true, "IdleTimeout": true, "Ready": true,
+		"Source": true, "DropIns": true, "KillScript": true, "AllowedUIDs": true, "IdleTimeout": true, "Ready": true, "Run": true,
 	}
 	base := conf.Service{Engine: conf.Podman}
 	for i := range reflect.TypeFor[conf.Service]().NumField() {
@@ -28,6 +28,8 @@ func TestDigest(t *testing.T) {
 			*value = time.Second
 		case *[]string:
 			*value = []string{"other"}
+		case *[][]string:
+			*value = [][]string{{"other"}}
 		case *[]uint32:
 			*value = []uint32{1}
 		case *conf.Engine:

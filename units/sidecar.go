@@ -101,12 +101,15 @@ const netnsPath = layout.NetnsDir + "/" + instance
 
 // commandWords returns the definition's command, behind which the arguments
 // are put.
-func commandWords(s *conf.Service) []string {
+func commandWords(s *conf.Service) []string { return quoteAll(commandArguments(s)) }
+
+// commandArguments returns the same, as they are.
+func commandArguments(s *conf.Service) []string {
 	if s.Command.Shell == "" {
-		return quoteAll(s.Command.Argv)
+		return s.Command.Argv
 	}
 	// The word behind the text is $0, in messages of the shell.
-	return quoteAll([]string{"/bin/sh", "-c", s.Command.Shell + ` "$@"`, s.Name})
+	return []string{"/bin/sh", "-c", s.Command.Shell + ` "$@"`, s.Name}
 }
 
 // podman runs a sidecar in a container whose processes are in the unit's own

@@ -55,7 +55,7 @@ func Digest(s *conf.Service) string {
 	relevant := *s
 	relevant.Source, relevant.DropIns, relevant.KillScript = "", nil, ""
 	relevant.PassEnvironment, relevant.AllowedUIDs, relevant.IdleTimeout = nil, nil, 0
-	relevant.Ready = conf.Ready{}
+	relevant.Ready, relevant.Run = conf.Ready{}, nil
 	if s.Engine == conf.Podman { // which passes them by name
 		relevant.PassEnvironment = s.PassEnvironment
 	}
@@ -93,7 +93,7 @@ func unitSection(source, description string) string {
 
 // Options returns what the activator and the client are told of a definition.
 func Options(s *conf.Service) *options.Service {
-	return &options.Service{
+	o := &options.Service{
 		Name:            s.Name,
 		Dir:             s.Dir,
 		KillScript:      s.KillScript,
@@ -105,7 +105,12 @@ func Options(s *conf.Service) *options.Service {
 		IdleTimeout:     s.IdleTimeout,
 		Debug:           s.Debug,
 		Join:            s.Join,
+		Run:             s.Run,
 	}
+	if len(s.Run) > 0 {
+		o.Command = commandArguments(s)
+	}
+	return o
 }
 
 func containerTool(engine conf.Engine) string {

@@ -38,6 +38,7 @@ Options of wrapper:
   --pid-file-option=OPTION     option of the command that names a pid file
   --pid-file=PATH              pid file, with {netns} and {uuid} in it
   --pass-environment=NAME      variable to pass on to the sidecar
+  --run=WORDS                  words of a control command, as a JSON list
 
   --help, --version
 
@@ -65,7 +66,7 @@ func run(args []string) int {
 	}
 	switch role {
 	case "wrapper":
-		return client.Wrapper(args[1:], os.Stderr)
+		return client.Wrapper(args[1:], os.Stdout, os.Stderr)
 	case "kill":
 		return client.Kill(args[1:], os.Stderr)
 	case "exec":

@@ -277,6 +277,81 @@ func TestWrapper(t *testing.T) {
 	}
 }
 
+// A sidecar that is to join another one which does not run yet: the agent must
+// not wait, so the request is left for the host.
+func TestWrapperDefers(t *testing.T) {
+	t.Parallel()
+	early := refusal(protocol.ErrorJoinedNotRunning, protocol.Failure{Message: "s joins k, which does not run", Unit: "k@n.service"})
+	name, prefix := inNetns(t)
+	dir := serviceDir(t)
+	activator := startActivator(t, dir, "s", early)
+	status, stderr := runClient(t, prefix, "wrapper", "--service=s", "--service-dir="+dir, "--", "-x")
+	if status != 0 || !strings.Contains(stderr, "s joins k, which does not run; the request is spooled in "+layout.StateDir(dir, "s")) {
+		t.Errorf("exit status %d, stderr %q", status, stderr)
+	}
+	if calls := activator.called(); len(calls) != 1 {
+		t.Errorf("%d calls, want 1", len(calls))
+	}
+	content, err := os.ReadFile(filepath.Join(layout.StateDir(dir, "s"), layout.Spool))
+	requests, bad := spool.Parse(content, 0)
+	if err != nil || len(requests) != 1 || len(bad) != 0 || requests[0].Netns != name {
+		t.Errorf("spooled: %s, error %v", content, err)
+	}
+	// Where it cannot be left, the call fails.
+	dir = serviceDir(t)
+	startActivator(t, dir, "s", early)
+	if err := os.MkdirAll(filepath.Join(layout.StateDir(dir, "s"), layout.SpoolLock), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	status, stderr = runClient(t, prefix, "wrapper", "--service=s", "--service-dir="+dir, "--", "-x")
+	if status != 1 || !strings.Contains(stderr, "the request cannot be spooled") {
+		t.Errorf("exit status %d, stderr %q", status, stderr)
+	}
+}
+
+// A control command is asked for once, and its output and exit status passed on.
+func TestWrapperControl(t *testing.T) {
+	ran := reply(protocol.Ran{ExitStatus: 7, Stderr: []byte("err\x1b[0m\n\xff")})
+	tests := []struct {
+		name    string
+		answers []answer // none where nobody listens
+		status  int
+		stderr  string
+		calls   int
+	}{
+		{"ran", []answer{ran}, 7, "err\x1b[0m\n\xff", 1},
+		{"no sidecar", []answer{refusal(protocol.ErrorNotRunning, protocol.Failure{Message: "no sidecar"})}, 1, "tripleo-wrapper: no sidecar\n", 1},
+		{"the activator is gone in the middle", []answer{"", ran}, 1,
+			"tripleo-wrapper: waiting for the reply: EOF; it is not known whether the control command of s was run; on the host: tripleo-wrapperctl status s\n", 1},
+		{"half an answer", []answer{"{"}, 1,
+			"tripleo-wrapper: waiting for the reply: unexpected EOF; it is not known whether the control command of s was run; on the host: tripleo-wrapperctl status s\n", 1},
+		{"nobody listens", nil, 1, "connecting to DIR/s/activator.sock: no such file or directory, for 200ms; a control command is not spooled; on the host: tripleo-wrapperctl status s\n", 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			dir := serviceDir(t)
+			var activator *activator
+			if len(test.answers) > 0 {
+				activator = startActivator(t, dir, "s", test.answers...)
+			} else {
+				stateDir(t, dir, "s")
+			}
+			status, stderr := runClient(t, nil, "wrapper", "--service=s", "--service-dir="+dir, "--ready-timeout=200ms", `--run=["-k"]`, "--", "-C", "-k")
+			if stderr = strings.ReplaceAll(stderr, dir, "DIR"); status != test.status || !strings.HasSuffix(stderr, test.stderr) {
+				t.Errorf("exit status %d, stderr %q, want %q", status, stderr, test.stderr)
+			}
+			if activator == nil {
+				checkFiles(t, layout.StateDir(dir, "s"))
+				return
+			}
+			if calls := activator.called(); len(calls) != test.calls || calls[0].Method != protocol.MethodRun {
+				t.Errorf("calls %v, want %d", calls, test.calls)
+			}
+		})
+	}
+}
+
 // What the activator is asked, and that it is asked the same again when the
 // connection breaks.
 func TestWrapperRequest(t *testing.T) {

@@ -76,6 +76,14 @@ func away(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EAGAIN)
 }
 
+// unread says whether an error means that nobody has read what was asked for as
+// a whole. The kernel reports a reset, rather than the end of the connection,
+// only if there was something left to read when the other end was closed
+// (unix(7)).
+func unread(err error) bool {
+	return away(err) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
+}
+
 // refusal returns the parameters of an error reply.
 func refusal(err error) (*protocol.Failure, string, bool) {
 	var remote *varlink.RemoteError

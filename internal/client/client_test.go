@@ -13,6 +13,7 @@ func TestManualPage(t *testing.T) {
 	// What the wrapper script of a definition with everything in it says.
 	service := options.Service{
 		PassEnvironment: []string{"A"},
+		Run:             [][]string{{"-n"}},
 		Ready:           readiness.Rule{PIDFileOptions: []string{"-p"}, PIDFile: "/p"},
 	}
 	var wrapper []string

@@ -75,10 +75,6 @@ func Exec(args []string, stderr io.Writer) int {
 		complain(stderr, "exec: %v", err)
 		return exitUsage
 	}
-	if flags.NArg() == 0 {
-		complain(stderr, "exec: a command is missing")
-		return exitUsage
-	}
 	if err := sameNetns(o.netns, o.netnsRecord); err != nil {
 		complain(stderr, "exec: %v", err)
 		return exitNoNetns
@@ -87,6 +83,11 @@ func Exec(args []string, stderr io.Writer) int {
 	if err != nil {
 		complain(stderr, "exec: %v", err)
 		return exitError
+	}
+	command := append(flags.Args(), arguments...)
+	if len(command) == 0 {
+		complain(stderr, "exec: a command is missing")
+		return exitUsage
 	}
 	environ, err := readList(o.env)
 	if err != nil {
@@ -126,7 +127,6 @@ func Exec(args []string, stderr io.Writer) int {
 			return exitError
 		}
 	}
-	command := append(flags.Args(), arguments...)
 	program, err := exec.LookPath(command[0])
 	if err != nil {
 		complain(stderr, "%v; %s", err, mendCommand) // begins with "exec: "

@@ -54,7 +54,10 @@ type wrapper struct {
 // Wrapper has the host start a sidecar, as the wrapper script of a service
 // calls it, and returns the exit status: 0 when the sidecar is ready, else that
 // of the sidecar or 1, with the reason on stderr.
-func Wrapper(args []string, stderr io.Writer) int {
+//
+// A control command is run instead: the exit status is the command's, and what
+// it wrote goes to stdout and stderr.
+func Wrapper(args []string, stdout, stderr io.Writer) int {
 	service, arguments, err := options.Parse(args)
 	if err != nil {
 		complain(stderr, "wrapper: %v", err)
@@ -68,7 +71,47 @@ func Wrapper(args []string, stderr io.Writer) int {
 	}
 	id := fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) // only has to be another each time
 	w := &wrapper{service, arguments, protocol.NewStart(id, arguments, environment), stderr}
+	if _, ok := service.Control(arguments); ok {
+		return w.control(stdout)
+	}
 	return w.run()
+}
+
+// control has a control command run. It is asked for until somebody has read
+// that. When the connection breaks later, it may have been run.
+func (w *wrapper) control(stdout io.Writer) int {
+	socket := path.Join(layout.StateDir(w.service.Dir, w.service.Name), layout.Socket)
+	deadline := time.Now().Add(w.service.ReadyTimeout)
+	for {
+		var ran protocol.Ran
+		err := call(socket, protocol.MethodRun, &w.request, &ran, time.Now().Add(w.service.ReadyTimeout+queueTime))
+		failure, _, refused := refusal(err)
+		switch {
+		case err == nil:
+			_, outErr := stdout.Write(ran.Stdout)
+			_, errErr := w.stderr.Write(ran.Stderr)
+			if err := errors.Join(outErr, errErr); err != nil {
+				complain(w.stderr, "passing on what the command wrote: %v", err)
+				return exitError
+			}
+			return ran.ExitStatus
+		case refused:
+			return w.refused(failure)
+		case errors.Is(err, varlink.ErrTooLarge):
+			return w.tooLarge(err)
+		case errors.Is(err, os.ErrPermission):
+			complain(w.stderr, "%s", denied(err, w.service.Name))
+			return exitError
+		case unread(err) && time.Now().Before(deadline):
+			time.Sleep(retry)
+			continue
+		case unread(err):
+			complain(w.stderr, "%v, for %v; a control command is not spooled; %s", err, w.service.ReadyTimeout, lookOnHost(w.service.Name))
+			return exitError
+		}
+		complain(w.stderr, "%v; it is not known whether the control command of %s was run; %s", err, w.service.Name, lookOnHost(w.service.Name))
+		return exitError
+	}
 }
 
 // run asks until there is an answer. Asking twice does no harm: a sidecar that
@@ -88,9 +131,7 @@ func (w *wrapper) run() int {
 			return w.refused(failure)
 		}
 		if errors.Is(err, varlink.ErrTooLarge) {
-			complain(w.stderr, "the request for %s is too large: %v; its arguments have to be shorter, or in a file",
-				w.service.Name, err)
-			return exitError
+			return w.tooLarge(err)
 		}
 		switch {
 		case !spooled.IsZero() && w.readySince(spooled):
@@ -117,6 +158,11 @@ func (w *wrapper) run() int {
 		}
 		time.Sleep(retry)
 	}
+}
+
+func (w *wrapper) tooLarge(err error) int {
+	complain(w.stderr, "the request for %s is too large: %v; its arguments have to be shorter, or in a file", w.service.Name, err)
+	return exitError
 }
 
 // deferred leaves a request for the host that cannot be served yet, unless that

@@ -33,6 +33,7 @@ const (
 const (
 	Started = "started"
 	Running = "running" // with the same arguments, so nothing was done
+	Ran     = "ran"     // a control command, whatever its exit status
 	Failed  = "failed"
 	Refused = "refused"
 	Dropped = "dropped" // spooled, and its network namespace is gone or a later request was served

@@ -119,6 +119,24 @@ func AskedFile(service, netns string) string {
 	return path.Join(ServiceRuntimeDir(service), netns+".asked")
 }
 
+// RunUnit returns the unit of a control command in the sidecar of a network
+// namespace.
+func RunUnit(service, netns, id string) string {
+	return service + "-run-" + netns + "-" + id + ".service"
+}
+
+// What the names of files end in that hold the arguments and the environment of
+// a control command; no other runtime file's name does.
+const (
+	RunArgs = ".run-args"
+	RunEnv  = ".run-env"
+)
+
+// RunFile returns the file of a control command whose name ends like that.
+func RunFile(service, id, suffix string) string {
+	return path.Join(ServiceRuntimeDir(service), id+suffix)
+}
+
 // PreparedFile returns the file that says with which options, NUL-separated, a
 // service's state directory was laid out when its socket was made.
 func PreparedFile(service string) string { return path.Join(ServiceRuntimeDir(service), "prepared") }

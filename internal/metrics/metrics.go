@@ -29,7 +29,7 @@ import (
 var buckets = []float64{0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60}
 
 // results are counted from 0, so that a first failure is an increase.
-var results = []string{journal.Started, journal.Running, journal.Failed, journal.Refused, journal.Dropped, journal.GaveUp}
+var results = []string{journal.Started, journal.Running, journal.Ran, journal.Failed, journal.Refused, journal.Dropped, journal.GaveUp}
 
 // Counters is what was counted up to a place in the journal.
 type Counters struct {

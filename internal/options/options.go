@@ -6,9 +6,12 @@
 package options
 
 import (
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,7 +38,12 @@ type Service struct {
 	ReadyTimeout    time.Duration
 	IdleTimeout     time.Duration
 	Debug           bool
-	Join            string // the service whose sidecars are joined; "" for none
+	// Run lists what makes a call a control command: words that its arguments
+	// have in them, one behind the other.
+	Run [][]string
+	// Command is the sidecar's command, where there are control commands.
+	Command []string
+	Join    string // the service whose sidecars are joined; "" for none
 }
 
 // Args returns the command line of the activator.
@@ -57,6 +65,9 @@ func (s *Service) Args() []string {
 	if s.Join != "" {
 		args = append(args, "--join="+s.Join)
 	}
+	for _, word := range s.Command {
+		args = append(args, "--command="+word)
+	}
 	return args
 }
 
@@ -73,7 +84,33 @@ func (s *Service) ClientArgs() []string {
 	if s.Ready.PIDFile != "" {
 		args = append(args, "--pid-file="+s.Ready.PIDFile)
 	}
+	for _, words := range s.Run {
+		list, _ := json.Marshal(words) // does not fail for strings
+		args = append(args, "--run="+string(list))
+	}
 	return append(args, "--ready-timeout="+s.ReadyTimeout.String())
+}
+
+// Control says whether arguments are those of a control command, and returns
+// those that are left without the words that say so.
+func (s *Service) Control(arguments []string) (rest []string, ok bool) {
+	for _, words := range s.Run {
+		if i := Find(arguments, words); i >= 0 {
+			return slices.Concat(arguments[:i], arguments[i+len(words):]), true
+		}
+	}
+	return nil, false
+}
+
+// Find returns where words stand in a list, one behind the other, -1 if they do
+// not.
+func Find(list, words []string) int {
+	for i := range len(list) - len(words) + 1 {
+		if slices.Equal(list[i:i+len(words)], words) {
+			return i
+		}
+	}
+	return -1
 }
 
 // Parse reads what Args or ClientArgs returned. Arguments behind the options
@@ -93,6 +130,16 @@ func Parse(args []string) (*Service, []string, error) {
 		return nil
 	})
 	flags.BoolVar(&s.Debug, "debug", false, "")
+	flags.Func("run", "", func(text string) error {
+		var words []string
+		err := json.Unmarshal([]byte(text), &words)
+		if err == nil && len(words) == 0 {
+			err = errors.New("is empty")
+		}
+		s.Run = append(s.Run, words)
+		return err
+	})
+	flags.Func("command", "", appendTo(&s.Command))
 	flags.StringVar(&s.Join, "join", "", "")
 	flags.StringVar(&s.Ready.PIDFile, "pid-file", "", "")
 	flags.DurationVar(&s.ReadyTimeout, "ready-timeout", s.ReadyTimeout, "")

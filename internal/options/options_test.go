@@ -26,6 +26,8 @@ func full() *options.Service {
 		IdleTimeout:     5 * time.Minute,
 		Debug:           true,
 		Join:            "neutron-keepalived",
+		Run:             [][]string{{"-n"}, {"--a", "b c\n\"'$%<é"}},
+		Command:         []string{"/bin/d", "", "--x=1", "two\nlines"},
 	}
 }
 
@@ -76,6 +78,7 @@ func TestClientRoundTrip(t *testing.T) {
 		PassEnvironment: service.PassEnvironment,
 		Ready:           service.Ready,
 		ReadyTimeout:    service.ReadyTimeout,
+		Run:             service.Run,
 		IdleTimeout:     30 * time.Second,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -92,10 +95,38 @@ func TestParseErrors(t *testing.T) {
 		{"--service=s --service-dir=/d --allowed-uid=-1", "allowed-uid"},
 		{"--service=s --service-dir=/d --allowed-uid=4294967296", "allowed-uid"},
 		{"--service=s --service-dir=/d --idle-timeout=5", "idle-timeout"},
+		{"--service=s --service-dir=/d --run=-n", "run"},
+		{"--service=s --service-dir=/d --run=[]", "run"},
+		{"--service=s --service-dir=/d --run=[[]]", "run"},
 	}
 	for _, test := range tests {
 		if _, _, err := options.Parse(strings.Fields(test.args)); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("Parse(%s): error %v, want %q", test.args, err, test.want)
 		}
+	}
+}
+
+func TestControl(t *testing.T) {
+	service := &options.Service{Run: [][]string{{"-n"}, {"stop", "-w"}}}
+	tests := []struct{ arguments, rest string }{
+		{"-C file -n", "-C file"},
+		{"-n -n", "-n"},
+		{"stop -w dir", "dir"},
+		{"-n", ""},
+		{"-d -C file", "no"},
+		{"-nC file", "no"},
+		{"stop now -w dir", "no"},
+		{"-w stop", "no"},
+		{"stop", "no"},
+		{"", "no"},
+	}
+	for _, test := range tests {
+		rest, ok := service.Control(strings.Fields(test.arguments))
+		if ok != (test.rest != "no") || ok && strings.Join(rest, " ") != test.rest {
+			t.Errorf("%q: %v, %q is left, want %q", test.arguments, ok, rest, test.rest)
+		}
+	}
+	if _, ok := new(options.Service).Control([]string{"-n"}); ok {
+		t.Error("a service without control commands has one")
 	}
 }

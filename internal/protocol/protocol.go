@@ -21,6 +21,7 @@ var Description string
 // Names of the methods, as in a call.
 const (
 	MethodStart  = Interface + ".Start"
+	MethodRun    = Interface + ".Run"
 	MethodSignal = Interface + ".Signal"
 	MethodSync   = Interface + ".Sync"
 	MethodList   = Interface + ".List"
@@ -29,6 +30,7 @@ const (
 // Names of the errors.
 const (
 	ErrorNotInNamespace   = Interface + ".NotInNamespace"
+	ErrorNotRunning       = Interface + ".NotRunning"
 	ErrorNotAllowed       = Interface + ".NotAllowed"
 	ErrorStartFailed      = Interface + ".StartFailed"
 	ErrorJoinedNotRunning = Interface + ".JoinedNotRunning"
@@ -95,6 +97,19 @@ type Started struct {
 	Netns   string `json:"netns"`
 	Unit    string `json:"unit"`
 	Started bool   `json:"started"`
+}
+
+// MaxOutput is how much a control command may write to its standard output, and
+// to its standard error, in bytes: what fits into a reply.
+const MaxOutput = 256 << 10
+
+// Ran is the reply to Run, whose parameters are those of Start.
+type Ran struct {
+	Netns      string `json:"netns"`
+	Unit       string `json:"unit"`
+	ExitStatus int    `json:"exit_status"`
+	Stdout     []byte `json:"stdout"` // as base64
+	Stderr     []byte `json:"stderr"`
 }
 
 // Signal is a request to send a signal.

@@ -186,6 +186,8 @@ func TestDefinition(t *testing.T) {
 		"Sidecar":    reflect.TypeFor[protocol.Sidecar](),
 		"Start in":   reflect.TypeFor[protocol.Start](),
 		"Start out":  reflect.TypeFor[protocol.Started](),
+		"Run in":     reflect.TypeFor[protocol.Start](),
+		"Run out":    reflect.TypeFor[protocol.Ran](),
 		"Signal in":  reflect.TypeFor[protocol.Signal](),
 		"Signal out": reflect.TypeFor[protocol.Signaled](),
 		"Sync in":    reflect.TypeFor[struct{}](),
@@ -225,7 +227,7 @@ func TestDefinition(t *testing.T) {
 	}
 	want := []string{
 		protocol.ErrorFailed, protocol.ErrorJoinedNotRunning, protocol.ErrorNoSuchProcess, protocol.ErrorNotASidecar,
-		protocol.ErrorNotAllowed, protocol.ErrorNotInNamespace, protocol.ErrorStartFailed,
+		protocol.ErrorNotAllowed, protocol.ErrorNotInNamespace, protocol.ErrorNotRunning, protocol.ErrorStartFailed,
 	}
 	var got []string
 	for name := range maps.Keys(all) {
@@ -235,7 +237,7 @@ func TestDefinition(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("names of errors (-Go +definition):\n%s", diff)
 	}
-	for _, method := range []string{protocol.MethodStart, protocol.MethodSignal, protocol.MethodSync, protocol.MethodList} {
+	for _, method := range []string{protocol.MethodStart, protocol.MethodRun, protocol.MethodSignal, protocol.MethodSync, protocol.MethodList} {
 		if !strings.Contains(protocol.Description, "\nmethod "+strings.TrimPrefix(method, protocol.Interface+".")+"(") {
 			t.Errorf("method %s is not in the definition", method)
 		}
