@@ -501,3 +501,169 @@ func TestExampleKeepalivedStateChange(t *testing.T) {
 	state("primary")
 	stop(monitored[0])
 }
+
+// The agent starts conntrackd in the router's network namespace, looks for it by
+// its command line, and commands it from its own (neutron/agent/linux/conntrackd.py).
+func TestExampleConntrackd(t *testing.T) {
+	const router = `
+General {
+    HashSize 32768
+    HashLimit 131072
+    Syslog on
+    LockFile @DIR@/conntrackd.lock
+    UNIX {
+        Path @DIR@/conntrackd.ctl
+        Backlog 20
+    }
+    SocketBufferSize 262142
+    SocketBufferSizeMaxGrown 655355
+    Filter From Kernelspace {
+        Protocol Accept {
+            TCP
+            SCTP
+            DCCP
+            UDP
+            ICMP
+            IPv6-ICMP
+        }
+        Address Ignore {
+            IPv4_address 127.0.0.1
+            IPv6_address ::1
+            IPv4_address 10.0.0.2
+        }
+    }
+}
+Sync {
+    Mode FTFW {
+    }
+    Multicast Default {
+        IPv4_address 225.0.0.50
+        IPv4_interface 10.0.0.2
+        Group 3780
+        Interface tap
+        SndSocketBuffer 24985600
+        RcvSocketBuffer 24985600
+        Checksum on
+    }
+}
+`
+	forExample(t, "conntrackd", func(t *testing.T, s *service) {
+		h := newHelper(t, *s, "qrouter")
+		dir := filepath.Join(neutronDir, "ha_confs", h.id)
+		file := filepath.Join(dir, "conntrackd.conf")
+		put(t, file, strings.ReplaceAll(router, "@DIR@", dir))
+		wrapper := h.state("wrapper")
+
+		// Before it runs.
+		if r := run(t, wrapper, "-C", file, "-n"); r.status == 0 || !strings.Contains(r.stderr, "0 running sidecars") {
+			t.Errorf("exit status %d\n%s", r.status, r.stderr)
+		}
+		start := func() int {
+			t.Helper()
+			h.start(nil, "-d", "-C", file)
+			found := strings.Fields(must(t, "pgrep", "-f", "conntrackd -d -C "+file))
+			if len(found) != 1 {
+				t.Fatalf("the agent finds processes %q", found)
+			}
+			pid, err := strconv.Atoi(found[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.checkOwner(h.in, pid)
+			return pid
+		}
+		pid := start()
+		if r := run(t, wrapper, "-C", file, "-n"); r.status != 0 {
+			t.Errorf("-n: exit status %d\n%s%s", r.status, r.stdout, r.stderr)
+		}
+		if r := h.run(wrapper, "-C", file, "-s"); r.status != 0 || !strings.Contains(r.stdout, "cache internal:") {
+			t.Errorf("-s: exit status %d\n%s%s", r.status, r.stdout, r.stderr)
+		}
+		// What the real one says, and that it failed.
+		if r := h.run(wrapper, "-C", file+".missing", "-s"); r.status != 1 || !strings.Contains(r.stdout+r.stderr, "can't open") && !strings.Contains(r.stdout+r.stderr, ".missing") {
+			t.Errorf("-s without a configuration: exit status %d\n%s%s", r.status, r.stdout, r.stderr)
+		}
+		stop := func(pid int) {
+			t.Helper()
+			if r := run(t, wrapper, "-C", file, "-k"); r.status != 0 {
+				t.Errorf("-k: exit status %d\n%s%s", r.status, r.stdout, r.stderr)
+			}
+			eventually(t, "it has ended", func() bool { return !alive(pid) && show(t, s.unit(h.in.name), "ActiveState") == "inactive" })
+			h.gone(h.in, pid)
+		}
+		stop(pid)
+		// Started again, as the process monitor does.
+		stop(start())
+	})
+}
+
+// The agent starts dibbler-client as a daemon and stops it by another call
+// (neutron/agent/linux/dibbler.py).
+func TestExampleDibblerClient(t *testing.T) {
+	const client = `
+# Config for dibbler-client.
+
+# Use enterprise number based duid
+duid-type duid-en 8888 0x5555666677778888
+
+# 8 (Debug) is most verbose. 7 (Info) is usually the best option
+log-level 8
+
+# No automatic downlink address assignment
+downlink-prefix-ifaces "none"
+
+# Use script to notify l3_agent of assigned prefix
+script "@DIR@/notify.sh"
+
+# Ask for prefix over the external gateway interface
+iface "tap" {
+# Bind to generated LLA
+bind-to-address @ADDRESS@
+# ask for address
+    pd 1
+}
+`
+	forExample(t, "dibbler-client", func(t *testing.T, s *service) {
+		h := newHelper(t, *s, "qrouter")
+		dir := filepath.Join(neutronDir, "pd", h.id+":11111111-2222-3333-4444-555555555555:qr-11111111-22")
+		pidFile := filepath.Join(dir, "client.pid")
+		address := ""
+		eventually(t, "the interface has an address of its own", func() bool {
+			for _, word := range strings.Fields(h.ip("-brief", "-6", "address", "show", "dev", "tap", "-tentative")) {
+				if strings.HasPrefix(word, "fe80:") {
+					address, _, _ = strings.Cut(word, "/")
+				}
+			}
+			return address != ""
+		})
+		put(t, filepath.Join(dir, "notify.sh"), "#!/bin/sh\n")
+		put(t, filepath.Join(dir, "client.conf"), strings.NewReplacer("@DIR@", dir, "@ADDRESS@", address).Replace(client))
+		stop := []string{h.state("wrapper"), "stop", "-w", dir}
+		if r := h.run(stop...); r.status == 0 {
+			t.Errorf("stopped before it ran: %s%s", r.stdout, r.stderr)
+		}
+		start := func() int {
+			t.Helper()
+			h.start(nil, "start", "-w", dir)
+			return pid(t, pidFile)
+		}
+		first := start()
+		h.checkOwner(h.in, first)
+		if command := cmdline(t, first); !contains(command, dir) {
+			t.Errorf("process %d is %q, without its directory", first, command)
+		}
+		if r := h.run(h.state("wrapper"), "status", "-w", dir); !strings.Contains(r.stdout, "RUNNING") {
+			t.Errorf("status: exit status %d\n%s%s", r.status, r.stdout, r.stderr)
+		}
+		if r := h.run(stop...); r.status != 0 {
+			t.Errorf("stop: exit status %d\n%s%s", r.status, r.stdout, r.stderr)
+		}
+		eventually(t, "it has ended", func() bool { return !alive(first) && show(t, s.unit(h.in.name), "ActiveState") == "inactive" })
+		h.gone(h.in, first)
+
+		// Started again, and stopped by a signal.
+		second := start()
+		h.program = "dibbler"
+		h.stop("9", []int{second})
+	})
+}
