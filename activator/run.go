@@ -119,8 +119,9 @@ func (a *Activator) meant(ctx context.Context, conn *net.UnixConn, arguments []s
 		return found[0], nil
 	}
 	return "", failure(protocol.ErrorNotInNamespace, protocol.Failure{
-		Message: fmt.Sprintf("the caller is in no network namespace that has a name in %s, and %d running sidecars of %s have the arguments %q, "+
-			"by which the one that is meant could be told", layout.NetnsDir, len(found), a.service.Name, rest),
+		Message: fmt.Sprintf("the caller is in no network namespace that has a name in %s, and %d running sidecars of %s were started "+
+			"with the other arguments of this call, by which the one that is meant could be told; call it with `ip netns exec NAMESPACE`",
+			layout.NetnsDir, len(found), a.service.Name),
 	})
 }
 

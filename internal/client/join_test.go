@@ -1,6 +1,8 @@
 package client
 
 import (
+	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -28,4 +30,22 @@ func TestParseMember(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whatever a process of a sidecar has in its environment, what is taken over is
+// variables that it has and that are not systemd's.
+func FuzzParseMember(f *testing.F) {
+	f.Add([]byte("PATH=/bin\x00NOTIFY_SOCKET=/n\x00=\x00"), []byte("CapBnd:\tff\nNoNewPrivs:\t1\n"))
+	f.Fuzz(func(t *testing.T, environ, status []byte) {
+		m, err := parseMember(environ, status)
+		if err != nil {
+			return
+		}
+		for _, variable := range m.environ {
+			name, _, ok := strings.Cut(variable, "=")
+			if !ok || name == "" || ofSystemd(name) || !bytes.Contains(environ, []byte(variable)) {
+				t.Errorf("takes over %q", variable)
+			}
+		}
+	})
 }

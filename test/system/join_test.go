@@ -81,7 +81,7 @@ func TestJoin(t *testing.T) {
 		if got, want := must(t, "cat", shared+".ls"), must(t, "ls", fmt.Sprintf("/proc/%d/root/", host)); got != want {
 			t.Errorf("it sees another root directory:\n%s\nwant\n%s", got, want)
 		}
-		if got, want := status(t, main, "CapBnd"), status(t, host, "CapBnd"); got != want && engine != "docker" {
+		if got, want := status(t, main, "CapBnd"), status(t, host, "CapBnd"); got != want {
 			t.Errorf("its capabilities are %s, want %s", got, want)
 		}
 		if got, want := status(t, main, "NoNewPrivs"), status(t, host, "NoNewPrivs"); got != want {
@@ -104,6 +104,10 @@ func TestJoin(t *testing.T) {
 		})
 		if r := s.call(n, script); r.status != 0 || s.mainPID(n) != main {
 			t.Errorf("the same call again: exit status %d, process %d, want %d\n%s", r.status, s.mainPID(n), main, r.stderr)
+		}
+
+		if out := must(t, "tripleo-wrapperctl", "list", s.name); !strings.Contains(out, "in the sidecars of "+other.name) || !strings.Contains(out, "running") {
+			t.Errorf("list does not show it:\n%s", out)
 		}
 
 		// The one that joins ends, and the other does not.
@@ -134,6 +138,9 @@ func TestJoin(t *testing.T) {
 		r = s.call(n, script)
 		if r.status != 0 || !strings.Contains(r.stderr, "joins the sidecar of "+other.name) || !strings.Contains(r.stderr, "is spooled") {
 			t.Errorf("exit status %d\n%s", r.status, r.stderr)
+		}
+		if r := run(t, "tripleo-wrapperctl", "start", s.name, n.name); r.status == 0 || !strings.Contains(r.stderr, "joins the sidecar of "+other.name) {
+			t.Errorf("an operator's start: exit status %d\n%s%s", r.status, r.stdout, r.stderr)
 		}
 		if show(t, other.unit(n.name), "ActiveState") != "inactive" {
 			t.Error("the other one was started for it")

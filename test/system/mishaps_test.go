@@ -26,6 +26,13 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 timeout = "2s"
 `
 
+// controlled is of a sidecar whose control commands do what they are told to.
+const controlled = onHost + `cmd = ["/bin/sh", "-c", "if [ \"$1\" = --do ]; then eval \"$2\"; exit; fi; exec sleep 1000", "sh"]
+run = [["--do"]]
+[ready]
+timeout = "2s"
+`
+
 // convertible is a file of Ansible's that sets what the role needs.
 const convertible = `tripleo_systemd_wrapper_service_name: neutron-radvd
 tripleo_systemd_wrapper_service_dir: /var/lib/neutron
@@ -224,6 +231,62 @@ var mishaps = []mishap{
 	{"There is no UUID for the pid file", func(w *witness) {
 		w.define(onHost + runs + "[ready]\npid_file = \"/var/lib/neutron/{uuid}.pid\"\n")
 		w.call("--port=0")
+		w.activatorSays()
+	}},
+
+	// A helper that belongs to another.
+	{"The sidecar that is joined does not run", func(w *witness) {
+		other := "service_dir = \"/var/lib/neutron\"\ncontainer_cli = \"systemd\"\ncmd = \"keepalived -n\"\n"
+		if err := os.WriteFile("/etc/tripleo-wrappers/neutron-keepalived.toml", []byte(other), 0o644); err != nil {
+			w.t.Fatal(err)
+		}
+		w.t.Cleanup(func() {
+			w.undefine()
+			os.Remove("/etc/tripleo-wrappers/neutron-keepalived.toml")
+			run(w.t, "systemctl", "daemon-reload")
+			run(w.t, "systemctl", "stop", "neutron-keepalived.socket", "neutron-keepalived.path")
+			os.RemoveAll("/var/lib/neutron/neutron-keepalived")
+		})
+		w.define("join = \"neutron-keepalived\"\n" + runs)
+		w.call("--port=0")
+		w.journalWith("refused", "-p", "warning", "-n", "1", "SERVICE=neutron-dnsmasq", "RESULT=refused")
+	}},
+
+	// Control commands.
+	{"No sidecar runs for a control command", func(w *witness) {
+		w.define(controlled)
+		w.call("--do", "true")
+		w.activatorSays()
+	}},
+	{"A control command does not end", func(w *witness) {
+		w.define(controlled)
+		w.call()
+		w.call("--do", "sleep 1000")
+		w.activatorSays()
+	}},
+	{"A control command writes too much", func(w *witness) {
+		w.define(controlled)
+		w.call()
+		w.call("--do", "head -c 1000000 /dev/zero")
+		w.activatorSays()
+	}},
+	{"Nobody can tell which sidecar a control command is for", func(w *witness) {
+		w.define(controlled)
+		w.call()
+		w.sees("dnsmasq", "-C", "/etc/missing.conf", "--do", "true")
+		w.activatorSays()
+	}},
+	{"The wrapper is older than the control commands", func(w *witness) {
+		w.define(controlled)
+		script, err := os.ReadFile(w.s.state("wrapper"))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		old := strings.NewReplacer(`'--run=["--do"]'`, "").Replace(string(script))
+		if err := os.WriteFile("/var/lib/neutron/old", []byte(old), 0o755); err != nil {
+			w.t.Fatal(err)
+		}
+		w.sees("ip", "netns", "exec", netnsName, "/var/lib/neutron/old", "--do", "true")
 		w.activatorSays()
 	}},
 
@@ -532,6 +595,7 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 	{"Containers", func(w *witness) { w.problems(containers) }},
 	{"Variables and users", func(w *witness) { w.problems(variablesAndUsers) }},
 	{"Readiness and durations", func(w *witness) { w.problems(readiness) }},
+	{"Joins and control commands", func(w *witness) { w.problems(joinAndRun) }},
 	{"Definitions beside each other", func(w *witness) { w.problems(besideEachOther) }},
 
 	// The operator's command.

@@ -23,6 +23,9 @@ func (p *problem) definition() string {
 	}
 	for _, line := range good {
 		key, _, _ := strings.Cut(line, "=")
+		if strings.HasPrefix(p.lines, "join =") && key == "container_cli " {
+			continue // it is the other's
+		}
 		if !strings.Contains("\n"+text, "\n"+key) {
 			text += line + "\n"
 		}
@@ -156,6 +159,22 @@ var (
 		`ready.pid_file = "dnsmasq.pid"`,
 		`ready.pid_file = "/run/dnsmasq.pid"`,
 		"ready.pid_file = \"/var/lib/neutron/{netns}.pid\"\nready.pid_file_option = [\"--pid-file\"]",
+	)
+	joinAndRun = append(each(
+		`join = "neutron keepalived"`,
+		`join = "neutron-dnsmasq"`,
+		`join = "neutron-keepalived"`,
+		"container_cli = \"systemd\"\njoin = \"neutron-keepalived\"",
+		`run = "-k"`,
+		`run = ["-k"]`,
+		`run = [[]]`,
+		`run = [["-k", ""]]`,
+	),
+		problem{lines: `join = "neutron-ovn"`, beside: map[string]string{"neutron-ovn": strings.Join(good, "\n") + "\ndebug = 1"}},
+		problem{lines: `join = "neutron-ovn"`, beside: map[string]string{
+			"neutron-ovn":        "service_dir = \"/var/lib/neutron\"\ncmd = \"ovn\"\njoin = \"neutron-keepalived\"",
+			"neutron-keepalived": strings.Join(good, "\n"),
+		}},
 	)
 	besideEachOther = []problem{
 		{lines: `service_name = "neutron-haproxy"`, beside: map[string]string{"neutron-haproxy": strings.Join(good, "\n")}},
