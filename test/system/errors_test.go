@@ -156,7 +156,7 @@ func vary(pattern, stand string) variation { return variation{regexp.MustCompile
 var variations = []variation{
 	vary(`[0-9a-f]{64}`, "CONTAINER"),
 	vary(`[0-9a-f]{32}`, "REQUEST"),
-	vary(`\.[A-Z2-7]{26}\b`, ".RANDOM"),
+	vary(`\.([A-Z2-7]{26}|[0-9a-f]{16})\b`, ".RANDOM"),
 	vary(`\bprocess \d+`, "process PID"),
 	vary(`\bProcess: \d+`, "Process: PID"),
 	vary(`\(\d+\) - No such process`, "(PID) - No such process"),
