@@ -24,7 +24,9 @@ const (
 	callLimit = 5 * time.Minute
 	// quiet is how long nothing new may come up until what is missing is given
 	// up. A sidecar that was asked for is up long before.
-	quiet = 15 * time.Second
+	quiet = 6 * time.Second
+	// goneLimit is when a process that was killed is given up.
+	goneLimit = 15 * time.Second
 	// settle is left between two measurements, for what the one before it left
 	// to be cleared up.
 	settle = 30 * time.Millisecond
@@ -159,14 +161,14 @@ func await(files []string) (up int, last time.Time) {
 
 // awaitGone waits until a process is gone, its zombie included.
 func awaitGone(pid int) error {
-	deadline := time.Now().Add(quiet)
+	deadline := time.Now().Add(goneLimit)
 	for {
 		_, err := os.Stat(filepath.Join("/proc", strconv.Itoa(pid)))
 		if errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("process %d is still there after %v", pid, quiet)
+			return fmt.Errorf("process %d is still there after %v", pid, goneLimit)
 		}
 		time.Sleep(200 * time.Microsecond)
 	}

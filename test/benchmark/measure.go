@@ -219,11 +219,11 @@ func measure(command ...string) (m measurement, err error) {
 	return c.stop(time.Now())
 }
 
-// bursts measures many calls at once: in as many rounds as start a thousand
+// bursts measures many calls at once: in as many rounds as start a hundred
 // sidecars, but in three at least.
 func (b *bench) bursts() error {
 	for _, n := range b.plan.bursts {
-		for range min(b.plan.Rounds, max(3, 1000/n)) {
+		for range min(b.plan.Rounds, max(3, 100/n)) {
 			for _, c := range b.shuffled(func(c *contender) bool { return c.maxBurst >= n }) {
 				m, err := b.burst(c, n)
 				if b.try(c, err) {
