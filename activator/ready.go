@@ -140,5 +140,11 @@ func (a *Activator) processNamedIn(netns string, dir *beneath.Dir, file string) 
 	if !owned {
 		return 0, fmt.Errorf("%s/%s names process %d, which is not of %s", dir.Path(), file, pid, a.unit(netns))
 	}
+	// Neutron looks for the resource's UUID in the command line. While a process
+	// becomes another program, as haproxy's master does once it has written its
+	// pid file, there is none.
+	if arguments, err := proc.Arguments(pid); err != nil || arguments[0] == "" {
+		return 0, fmt.Errorf("%s/%s names process %d, which is becoming another program", dir.Path(), file, pid)
+	}
 	return pid, nil
 }
