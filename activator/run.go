@@ -22,6 +22,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
@@ -166,7 +167,7 @@ func (a *Activator) runControl(serving context.Context, c *command) (*protocol.R
 		Unit:        layout.RunUnit(a.service.Name, c.netns, c.id),
 		Description: fmt.Sprintf("%s control command in network namespace %s", a.service.Name, c.netns),
 		Words: []string{layout.ClientBinary(), "exec", "--args=" + files.args, "--env=" + files.env,
-			"--netns=" + filepath.Join(layout.NetnsDir, c.netns), "--netns-record=" + layout.NetnsFile(a.service.Name, c.netns),
+			"--netns=" + netns.Own, "--netns-record=" + layout.NetnsFile(a.service.Name, c.netns),
 			"--join=" + a.service.Name, "--instance=" + c.netns},
 		Netns:     filepath.Join(layout.NetnsDir, c.netns),
 		Timeout:   a.service.ReadyTimeout,

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
 )
 
 // instance is the specifier of an instance's name, here that of a network
@@ -78,11 +79,16 @@ func killMode(s *conf.Service) string {
 // command: arguments never pass through a unit file, and land behind all that
 // the definition says.
 func execStart(s *conf.Service, command []string) string {
+	namespace := netnsPath
+	if s.Engine == conf.Systemd {
+		// systemd looked the name up and entered what it found.
+		namespace = netns.Own
+	}
 	words := []string{
 		quote(layout.ClientBinary()), "exec",
 		"--args=" + layout.ArgsFile(s.Name, instance),
 		"--env=" + layout.EnvFile(s.Name, instance),
-		"--netns=" + netnsPath,
+		"--netns=" + namespace,
 		"--netns-record=" + layout.NetnsFile(s.Name, instance),
 		"--definition=" + Digest(s),
 		"--definition-record=" + layout.DefinitionFile(s.Name, instance),
@@ -131,7 +137,7 @@ func podman(s *conf.Service) string {
 	} else {
 		command = append(command, "--log-driver=passthrough")
 	}
-	command = append(command, "--network=ns:"+netnsPath)
+	command = append(command, layout.PodmanNetwork+netnsPath)
 	command = append(command, containerWords(s)...)
 	command = append(command, commandWords(s)...)
 

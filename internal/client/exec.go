@@ -75,7 +75,8 @@ func Exec(args []string, stderr io.Writer) int {
 		complain(stderr, "exec: %v", err)
 		return exitUsage
 	}
-	if err := sameNetns(o.netns, o.netnsRecord); err != nil {
+	command, err := holdNetns(o.netns, o.netnsRecord, flags.Args())
+	if err != nil {
 		complain(stderr, "exec: %v", err)
 		return exitNoNetns
 	}
@@ -84,7 +85,7 @@ func Exec(args []string, stderr io.Writer) int {
 		complain(stderr, "exec: %v", err)
 		return exitError
 	}
-	command := append(flags.Args(), arguments...)
+	command = append(command, arguments...)
 	if len(command) == 0 {
 		complain(stderr, "exec: a command is missing")
 		return exitUsage
@@ -239,30 +240,49 @@ func without(environ, other []string) []string {
 	})
 }
 
-// sameNetns says whether a network namespace is there and, if there is a record
-// of which one it was, is still that one: it may have been made again under the
-// same name by the time that systemd brings its sidecar back, and nobody asked
-// for a sidecar in the new one.
-func sameNetns(namespace, record string) error {
+// holdNetns sees to it that a command gets the network namespace that is
+// recorded, and returns the command. The name may stand for another one by now:
+// made again by the time that systemd brings the sidecar back, where nobody asked
+// for one, or put there by an agent, since agents can write to /run/netns.
+//
+// Where systemd has entered the namespace, it is netns.Own, and nothing is left
+// to change. Podman is told of an open file that this process leaves it, rather
+// than of the name, which it would look up once more.
+func holdNetns(namespace, record string, command []string) ([]string, error) {
 	if namespace == "" {
-		return nil
+		return command, nil
 	}
 	const ask = "the agent has to ask for the sidecar again"
-	id, err := netns.OfPath(namespace)
+	flags := unix.O_PATH | unix.O_NOFOLLOW
+	if namespace == netns.Own {
+		flags = unix.O_PATH
+	}
+	fd, err := unix.Open(namespace, flags, 0)
 	if err != nil {
-		return fmt.Errorf("the network namespace is gone: %w; if it comes back, %s", err, ask)
+		return nil, fmt.Errorf("the network namespace is gone: %w; if it comes back, %s",
+			&os.PathError{Op: "open", Path: namespace, Err: err}, ask)
 	}
-	if record == "" {
-		return nil
-	}
-	recorded, err := os.ReadFile(record)
+	id, err := netns.OfFile(fd)
 	if err != nil {
-		return notLeft(err)
+		return nil, fmt.Errorf("the network namespace is gone: %s %w; if it comes back, %s", namespace, err, ask)
 	}
-	if string(recorded) != id.String() {
-		return fmt.Errorf("the network namespace is gone: %s has been made again since; %s", namespace, ask)
+	if record != "" {
+		recorded, err := os.ReadFile(record)
+		if err != nil {
+			return nil, notLeft(err)
+		}
+		if string(recorded) != id.String() {
+			return nil, fmt.Errorf("the network namespace is gone: it has been made again since; %s", ask)
+		}
 	}
-	return nil
+	i := slices.Index(command, layout.PodmanNetwork+namespace)
+	if i < 0 {
+		unix.CloseOnExec(fd)
+		return command, nil
+	}
+	command = slices.Clone(command)
+	command[i] = fmt.Sprintf("%s/proc/%d/fd/%d", layout.PodmanNetwork, os.Getpid(), fd)
+	return command, nil
 }
 
 // announce leaves the request's id in the journal of the sidecar's unit.

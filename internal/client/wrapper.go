@@ -222,7 +222,7 @@ func (w *wrapper) spool() error {
 }
 
 func (w *wrapper) netns() (string, error) {
-	self, err := netns.OfPath("/proc/self/ns/net")
+	self, err := netns.OfPath(netns.Own)
 	if err != nil {
 		return "", err
 	}
@@ -247,7 +247,7 @@ func (w *wrapper) readySince(then time.Time) bool {
 	}
 	for _, file := range files {
 		info, err := os.Stat(file)
-		if err != nil || info.ModTime().Before(then.Add(-clockStep)) {
+		if err != nil || !info.Mode().IsRegular() || info.ModTime().Before(then.Add(-clockStep)) {
 			return false // left over by an earlier one
 		}
 		content, err := os.ReadFile(file)

@@ -15,6 +15,9 @@ import (
 // ErrNoName is returned for a network namespace without an entry in /run/netns.
 var ErrNoName = errors.New("network namespace has no name in /run/netns")
 
+// Own is the network namespace of a process itself, by its first thread.
+const Own = "/proc/self/ns/net"
+
 // An ID tells a network namespace from all others that exist now: the device
 // and the inode of its file in nsfs (namespaces(7)).
 type ID struct {
@@ -24,20 +27,41 @@ type ID struct {
 // String returns the ID as a line of text.
 func (id ID) String() string { return fmt.Sprintf("%d:%d\n", id.Dev, id.Ino) }
 
-// OfPath returns the namespace that a file stands for, such as
-// /proc/self/ns/net or an entry of /run/netns. A file of another file system
-// than nsfs gives an error.
-func OfPath(path string) (ID, error) {
+// OfPath returns the namespace that a file stands for, such as Own, links and
+// all. A file of another file system than nsfs gives an error.
+func OfPath(path string) (ID, error) { return ofPath(path, 0) }
+
+// OfEntry returns the namespace that an entry of /run/netns stands for. Agents
+// can write there, so a symbolic link is no namespace: it would lead to one that
+// whoever made it could not enter, such as /proc/1/ns/net.
+func OfEntry(path string) (ID, error) { return ofPath(path, unix.O_NOFOLLOW) }
+
+func ofPath(path string, flags int) (ID, error) {
+	// O_PATH opens whatever it is without side effects.
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC|flags, 0)
+	if err != nil {
+		return ID{}, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	id, err := OfFile(fd)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return id, err
+}
+
+// OfFile returns the namespace that an open file stands for.
+func OfFile(fd int) (ID, error) {
 	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil {
-		return ID{}, &os.PathError{Op: "statfs", Path: path, Err: err}
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return ID{}, err
 	}
 	if fs.Type != unix.NSFS_MAGIC {
-		return ID{}, fmt.Errorf("%s is not a namespace", path)
+		return ID{}, errors.New("is not a namespace")
 	}
 	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return ID{}, &os.PathError{Op: "stat", Path: path, Err: err}
+	if err := unix.Fstat(fd, &st); err != nil {
+		return ID{}, err
 	}
 	return ID{st.Dev, st.Ino}, nil
 }
@@ -53,11 +77,11 @@ func OfPeer(socket int) (ID, error) {
 		return ID{}, fmt.Errorf("asking for the socket's network namespace: %w", err)
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	id, err := OfFile(fd)
+	if err != nil {
 		return ID{}, fmt.Errorf("asking for the socket's network namespace: %w", err)
 	}
-	return ID{st.Dev, st.Ino}, nil
+	return id, nil
 }
 
 // Names finds names in a directory of network namespaces. It remembers what it
@@ -102,5 +126,5 @@ func (n *Names) Find(id ID) (string, error) {
 // Lookup returns the namespace of that name. The error of one that is not
 // there satisfies errors.Is(err, os.ErrNotExist).
 func (n *Names) Lookup(name string) (ID, error) {
-	return OfPath(filepath.Join(n.dir, name))
+	return OfEntry(filepath.Join(n.dir, name))
 }

@@ -45,6 +45,25 @@ func TestOfPath(t *testing.T) {
 	}
 }
 
+// A link is no entry: whoever can make one need not be able to enter what it
+// leads to.
+func TestOfEntry(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink(own, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := netns.OfEntry(filepath.Join(dir, "link")); err == nil || !strings.Contains(err.Error(), "is not a namespace") {
+		t.Errorf("%+v, error %v", id, err)
+	}
+	self, err := netns.OfPath(filepath.Join(dir, "link"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, err := netns.NewNames(dir).Find(self); !errors.Is(err, netns.ErrNoName) {
+		t.Errorf("found %q, error %v", name, err)
+	}
+}
+
 func TestFindWithoutName(t *testing.T) {
 	self, err := netns.OfPath(own)
 	if err != nil {
