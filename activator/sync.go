@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -172,11 +173,16 @@ type spooled struct {
 // readSpool reads a spool that has been taken from an offset on, and returns
 // its size. Of several requests for one network namespace the last one counts.
 func (a *Activator) readSpool(dir *beneath.Dir, name string, offset int) ([]*spooled, int, error) {
-	content, changed, err := dir.ReadFile(name, spool.MaxSize)
+	content, info, err := dir.ReadFile(name, spool.MaxSize)
 	if err != nil {
 		return nil, 0, err
 	}
-	requests, bad := spool.Parse(content[min(offset, len(content)):], changed.UnixMicro())
+	if !slices.Contains(a.service.AllowedUIDs, info.Owner) {
+		// Whoever can write to the directory could go round the socket.
+		return nil, 0, fmt.Errorf("%w: it is of uid %d, who may not ask for sidecars of %s; add it to allowed_uids of its definition if it should",
+			beneath.ErrUnfit, info.Owner, a.service.Name)
+	}
+	requests, bad := spool.Parse(content[min(offset, len(content)):], info.Changed.UnixMicro())
 	var batch []*spooled
 	at := map[string]int{}
 	for _, request := range requests {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,12 @@ const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SY
 // ErrUnfit is what is read and is no regular file, or too large a one: to try
 // again does not help.
 var ErrUnfit = errors.New("unfit")
+
+// Info is what there is to know of a file that was read.
+type Info struct {
+	Changed time.Time // when it was last written to
+	Owner   uint32    // the uid
+}
 
 // A Dir is a directory whose content is not trusted. Paths given to its methods
 // are relative to it and must not leave it.
@@ -140,9 +147,9 @@ func (d *Dir) open(name string, flags int, mode os.FileMode) (*os.File, error) {
 	}
 }
 
-// ReadFile reads a regular file of at most max bytes, and returns when it was
-// last changed.
-func (d *Dir) ReadFile(name string, max int64) ([]byte, time.Time, error) {
+// ReadFile reads a regular file of at most max bytes. It returns what there is
+// to know of that very file as well.
+func (d *Dir) ReadFile(name string, max int64) ([]byte, Info, error) {
 	// O_PATH opens without side effects: no waiting for a fifo's other end, no
 	// device that does something when it is opened.
 	handle, err := d.open(name, unix.O_PATH, 0)
@@ -150,29 +157,29 @@ func (d *Dir) ReadFile(name string, max int64) ([]byte, time.Time, error) {
 		err = fmt.Errorf("%w: %w", ErrUnfit, err)
 	}
 	if err != nil {
-		return nil, time.Time{}, err
+		return nil, Info{}, err
 	}
 	defer handle.Close()
 	info, err := handle.Stat()
 	if err != nil {
-		return nil, time.Time{}, err
+		return nil, Info{}, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, time.Time{}, fmt.Errorf("%w: %s is not a regular file", ErrUnfit, handle.Name())
+		return nil, Info{}, fmt.Errorf("%w: %s is not a regular file", ErrUnfit, handle.Name())
 	}
 	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", handle.Fd()))
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("open %s: %w", handle.Name(), errors.Unwrap(err))
+		return nil, Info{}, fmt.Errorf("open %s: %w", handle.Name(), errors.Unwrap(err))
 	}
 	defer f.Close()
 	content, err := io.ReadAll(io.LimitReader(f, max+1))
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("read %s: %w", handle.Name(), err)
+		return nil, Info{}, fmt.Errorf("read %s: %w", handle.Name(), err)
 	}
 	if int64(len(content)) > max {
-		return nil, time.Time{}, fmt.Errorf("%w: %s is larger than %d bytes", ErrUnfit, handle.Name(), max)
+		return nil, Info{}, fmt.Errorf("%w: %s is larger than %d bytes", ErrUnfit, handle.Name(), max)
 	}
-	return content, info.ModTime(), nil
+	return content, Info{info.ModTime(), info.Sys().(*syscall.Stat_t).Uid}, nil
 }
 
 // WriteFile puts a file with that content and mode in the place of whatever

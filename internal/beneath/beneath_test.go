@@ -145,7 +145,7 @@ func TestReadFileLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	content, at, err := dir.ReadFile("file", size)
-	if err != nil || string(content) != "content" || !at.Equal(changed) {
+	if err != nil || string(content) != "content" || !at.Changed.Equal(changed) {
 		t.Errorf("%q, changed at %v, error %v", content, at, err)
 	}
 	_, _, err = dir.ReadFile("file", size-1)
