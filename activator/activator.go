@@ -45,6 +45,10 @@ const (
 	// ones wait in the socket's backlog. It is more than a burst of a whole
 	// host has, and few enough to have file descriptors for.
 	maxConnections = 4096
+	// maxHeld is how many bytes of large requests are held at a time, beside
+	// some 4 KiB of each. In memory they take several times that, and the unit
+	// has MemoryMax=512M for all.
+	maxHeld = 16 << 20
 	// spoolPoll is how often the spool is looked at while the activator runs:
 	// the path unit does not fire then.
 	spoolPoll = 200 * time.Millisecond
@@ -71,6 +75,7 @@ type Activator struct {
 	locks  locks         // per network namespace
 	starts chan struct{} // one entry for each start under way
 	runs   chan struct{} // one entry for each control command under way
+	room   *varlink.Room // for requests
 
 	work   sync.WaitGroup // connections and spools being served
 	busy   atomic.Int64   // how many those are
@@ -91,6 +96,7 @@ func New(service *options.Service, version string, log *slog.Logger, notify func
 		processes: processes.Service{Name: service.Name, Container: service.Container},
 		starts:    make(chan struct{}, maxStarts),
 		runs:      make(chan struct{}, maxRuns),
+		room:      varlink.NewRoom(maxHeld),
 		locks:     locks{file: layout.LockFile(service.Name)},
 	}
 	a.quiet.Store(time.Now().UnixNano())
@@ -207,6 +213,7 @@ func (a *Activator) varlink() *varlink.Service {
 		Product: layout.ActivatorProgram,
 		Version: a.version,
 		URL:     "https://github.com/tripleo-wrappers/tripleo-wrappers",
+		Room:    a.room,
 		Interface: varlink.Interface{
 			Name:        protocol.Interface,
 			Description: protocol.Description,

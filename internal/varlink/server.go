@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,9 +38,43 @@ type Interface struct {
 type Service struct {
 	Vendor, Product, Version, URL string
 	Interface                     Interface
+	// Room bounds the messages of all connections together; nil for no bound.
+	Room *Room
 	// Internal makes an error reply of an error that a method returned and
 	// that is no *Error.
 	Internal func(error) *Error
+}
+
+// A Room is how many bytes of messages may be held at a time, until they are
+// answered. The beginning of a message, as long as most are altogether, needs
+// none: connections that hold large ones keep nobody else from being served.
+type Room struct {
+	left atomic.Int64
+}
+
+// NewRoom returns room for so many bytes.
+func NewRoom(bytes int64) *Room {
+	r := &Room{}
+	r.left.Store(bytes)
+	return r
+}
+
+// take says whether there is room for n bytes more, and takes it.
+func (r *Room) take(n int) bool {
+	if r == nil {
+		return true
+	}
+	if r.left.Add(-int64(n)) < 0 {
+		r.left.Add(int64(n))
+		return false
+	}
+	return true
+}
+
+func (r *Room) giveBack(n int) {
+	if r != nil {
+		r.left.Add(int64(n))
+	}
 }
 
 // serviceInterface is the interface that each Varlink service has. Its
@@ -112,7 +147,8 @@ func ReadParameters(parameters json.RawMessage, v any) error {
 // ServeConn answers the calls of one connection, one after the other, until
 // the client closes it, ctx is done, or the client breaks the protocol: too
 // slow, too large, no JSON. What it broke is told to the client, as far as it
-// still reads, and returned. The caller closes the connection.
+// still reads, and returned. A message that there is no room for ends it without
+// an answer, after which a client asks again. The caller closes the connection.
 func (s *Service) ServeConn(ctx context.Context, conn *net.UnixConn) error {
 	// When there is no more serving to do, a connection without a call under
 	// way must not hold things up until its deadline.
@@ -120,37 +156,57 @@ func (s *Service) ServeConn(ctx context.Context, conn *net.UnixConn) error {
 	defer stop()
 	reader := bufio.NewReader(conn)
 	for ctx.Err() == nil {
-		if err := conn.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
-			return err
-		}
-		message, err := ReadMessage(reader)
-		if errors.Is(err, io.EOF) || ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			s.Refuse(conn, err)
-			return err
-		}
-		var call Call
-		if err := json.Unmarshal(message, &call); err != nil {
-			err := errors.New("message is not a Varlink call: " + err.Error())
-			s.Refuse(conn, err)
-			return err
-		}
-		result, err := s.dispatch(ctx, conn, &call)
-		if err != nil && ctx.Err() != nil {
-			// Cut short, which is no answer: a client whose connection breaks
-			// without one knows to ask again.
-			return nil
-		}
-		if call.Oneway {
-			continue
-		}
-		if err := s.reply(conn, result, err); err != nil {
+		if more, err := s.serveCall(ctx, conn, reader); !more {
 			return err
 		}
 	}
 	return nil
+}
+
+// serveCall answers one call. It says whether there may be more, and else why
+// not, unless that is as it should be.
+func (s *Service) serveCall(ctx context.Context, conn *net.UnixConn, reader *bufio.Reader) (more bool, err error) {
+	if err := conn.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
+		return false, err
+	}
+	taken := 0
+	defer func() { s.Room.giveBack(taken) }()
+	message, err := readMessage(reader, func(n int) bool {
+		ok := s.Room.take(n)
+		if ok {
+			taken += n
+		}
+		return ok
+	})
+	if errors.Is(err, io.EOF) || ctx.Err() != nil {
+		return false, nil
+	}
+	if errors.Is(err, errBusy) {
+		return false, err
+	}
+	if err != nil {
+		s.Refuse(conn, err)
+		return false, err
+	}
+	var call Call
+	if err := json.Unmarshal(message, &call); err != nil {
+		err := errors.New("message is not a Varlink call: " + err.Error())
+		s.Refuse(conn, err)
+		return false, err
+	}
+	result, err := s.dispatch(ctx, conn, &call)
+	if err != nil && ctx.Err() != nil {
+		// Cut short, which is no answer: a client whose connection breaks
+		// without one knows to ask again.
+		return false, nil
+	}
+	if call.Oneway {
+		return true, nil
+	}
+	if err := s.reply(conn, result, err); err != nil {
+		return false, err
+	}
+	return true, nil
 }
 
 // Refuse answers whatever the client sends, or has begun to send, with an

@@ -49,6 +49,11 @@ func service() *varlink.Service {
 // ServeConn returns.
 func serve(t *testing.T, ctx context.Context) (client *net.UnixConn, served <-chan error) {
 	t.Helper()
+	return serveBy(t, ctx, service())
+}
+
+func serveBy(t *testing.T, ctx context.Context, service *varlink.Service) (client *net.UnixConn, served <-chan error) {
+	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +71,7 @@ func serve(t *testing.T, ctx context.Context) (client *net.UnixConn, served <-ch
 	}
 	result := make(chan error, 1)
 	go func() {
-		err := service().ServeConn(ctx, ends[1])
+		err := service.ServeConn(ctx, ends[1])
 		ends[1].Close()
 		result <- err
 	}()
@@ -202,7 +207,58 @@ func TestServeConn(t *testing.T) {
 	}
 }
 
-// The interface that every service has can be asked for its own definition.
+// Large messages have to share some room until they are answered; small ones
+// need none.
+func TestServeConnRoom(t *testing.T) {
+	s := service()
+	s.Room = varlink.NewRoom(10_000)
+	entered, answer := make(chan struct{}), make(chan struct{})
+	s.Interface.Methods["Wait"] = func(context.Context, *net.UnixConn, json.RawMessage) (any, error) {
+		close(entered)
+		<-answer
+		return nil, nil
+	}
+	call := func(method string, size int) string {
+		return `{"method":"org.example.test.` + method + `","parameters":{"x":"` + strings.Repeat("x", size) + `"}}` + "\x00"
+	}
+	first, _ := serveBy(t, t.Context(), s)
+	if _, err := io.WriteString(first, call("Wait", 12_000)); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+
+	second, served := serveBy(t, t.Context(), s)
+	if _, err := io.WriteString(second, call("Nothing", 12_000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-served; err == nil {
+		t.Error("there is room for two")
+	}
+	if reply, _ := io.ReadAll(second); len(reply) > 0 {
+		t.Errorf("a client without room is answered: %q", reply)
+	}
+
+	const nothing = `{"parameters":{}}` + "\x00"
+	small, _ := serveBy(t, t.Context(), s)
+	if _, err := io.WriteString(small, call("Nothing", 1_000)); err != nil {
+		t.Fatal(err)
+	}
+	if reply, err := bufio.NewReader(small).ReadString(0); err != nil || reply != nothing {
+		t.Errorf("%q, %v", reply, err)
+	}
+
+	close(answer)
+	reader := bufio.NewReader(first)
+	for i := range 3 { // what was taken has been given back
+		if reply, err := reader.ReadString(0); err != nil || reply != nothing {
+			t.Fatalf("reply %d: %q, %v", i, reply, err)
+		}
+		if _, err := io.WriteString(first, call("Nothing", 12_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestServiceDescription(t *testing.T) {
 	client, _ := serve(t, t.Context())
 	var reply struct{ Description string }

@@ -24,6 +24,9 @@ const MaxMessage = 1 << 20
 // ErrTooLarge is returned for a message of more than MaxMessage bytes.
 var ErrTooLarge = fmt.Errorf("message is larger than %d bytes", MaxMessage)
 
+// errBusy is returned for a message that there is no room for at the moment.
+var errBusy = errors.New("too many large messages at a time")
+
 // A Call is a message from client to server.
 type Call struct {
 	Method     string          `json:"method"`
@@ -59,11 +62,20 @@ func (e *Error) Error() string {
 // between messages gives io.EOF, one that ends within a message
 // io.ErrUnexpectedEOF, a message over MaxMessage bytes ErrTooLarge.
 func ReadMessage(r *bufio.Reader) ([]byte, error) {
+	return readMessage(r, func(int) bool { return true })
+}
+
+// readMessage asks for each part of a message but the first, by its size in
+// bytes, whether there is room for it. Where there is none, the error is errBusy.
+func readMessage(r *bufio.Reader, room func(n int) bool) ([]byte, error) {
 	var message []byte
 	for {
 		part, err := r.ReadSlice(0)
 		if len(message)+len(part) > MaxMessage+1 {
 			return nil, ErrTooLarge
+		}
+		if len(message) > 0 && !room(len(part)) {
+			return nil, errBusy
 		}
 		message = append(message, part...)
 		switch {
