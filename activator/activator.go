@@ -81,6 +81,8 @@ type Activator struct {
 	busy   atomic.Int64   // how many those are
 	quiet  atomic.Int64   // when busy became 0, in nanoseconds since 1970
 	spools taken
+	// refusals are those that callers could fill the journal with.
+	refusals refusals
 }
 
 // New returns an activator. It logs to log, and tells systemd of its state by
@@ -150,6 +152,7 @@ func (a *Activator) Serve(ctx context.Context, listeners []*net.UnixListener) er
 	// whether the file exists when this service ends.
 	a.takeSpool(requests)
 	a.work.Wait()
+	a.tellLeftOut(a.refusals.rest())
 	return nil
 }
 
@@ -200,7 +203,10 @@ func (a *Activator) accept(ctx context.Context, listener *net.UnixListener, conn
 				return
 			}
 			if err := service.ServeConn(ctx, conn); err != nil {
-				a.log.Info("client broke the protocol: " + journal.OneLine(err.Error()))
+				if peer, peerErr := caller(conn); peerErr == nil {
+					who, cgroup := describe(peer)
+					a.limited(a.log, slog.LevelInfo, cgroup, who+" broke the protocol: "+journal.OneLine(err.Error()))
+				}
 			}
 		})
 	}

@@ -68,7 +68,7 @@ func (a *Activator) authorize(conn *net.UnixConn) error {
 	}
 	message := fmt.Sprintf("uid %d may not ask for sidecars of %s; add it to allowed_uids of its definition if it should",
 		peer.Uid, a.service.Name)
-	a.log.Warn(fmt.Sprintf("refused process %d: %s", peer.Pid, message), journal.Result, journal.Refused)
+	a.refused(a.log, peer, message, journal.Result, journal.Refused)
 	return failure(protocol.ErrorNotAllowed, protocol.Failure{Message: message, UID: &peer.Uid})
 }
 

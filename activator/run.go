@@ -63,8 +63,7 @@ func (a *Activator) serveRun(ctx context.Context, conn *net.UnixConn, parameters
 	}
 	c := &command{id: request.ID, arguments: arguments, environ: a.environ(&request)}
 	if c.netns, err = a.meant(ctx, conn, arguments); err != nil {
-		a.requestLog(request.ID, "").Warn(fmt.Sprintf("refused a control command of process %d of uid %d: %s", peer.Pid, peer.Uid, reason(err)),
-			journal.Result, journal.Refused)
+		a.refused(a.requestLog(request.ID, ""), peer, "a control command: "+reason(err), journal.Result, journal.Refused)
 		return nil, err
 	}
 	log := a.requestLog(request.ID, c.netns)

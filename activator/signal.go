@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -40,7 +41,18 @@ func (a *Activator) serveSignal(ctx context.Context, conn *net.UnixConn, paramet
 	if request.PID <= 0 {
 		return nil, varlink.InvalidParameter("pid")
 	}
-	return a.signal(ctx, &request)
+	signaled, err := a.signal(ctx, &request)
+	if errorName(err) == protocol.ErrorNotASidecar {
+		peer, peerErr := caller(conn)
+		if peerErr != nil {
+			return nil, peerErr
+		}
+		// No more than worth a line: a kill script asks all services of its
+		// service_dir.
+		who, cgroup := describe(peer)
+		a.limited(a.requestLog(request.ID, ""), slog.LevelInfo, cgroup, "did nothing for "+who+": "+reason(err))
+	}
+	return signaled, err
 }
 
 func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*protocol.Signaled, error) {

@@ -63,17 +63,16 @@ func (a *Activator) serveStart(ctx context.Context, conn *net.UnixConn, paramete
 	}
 	name, id, err := a.locate(conn)
 	if err != nil {
-		a.requestLog(request.ID, "").Warn(fmt.Sprintf("refused process %d of uid %d: %s", peer.Pid, peer.Uid, reason(err)),
-			journal.Result, journal.Refused)
+		a.refused(a.requestLog(request.ID, ""), peer, reason(err), journal.Result, journal.Refused)
 		return nil, err
 	}
 	log := a.requestLog(request.ID, name)
-	log.Info(fmt.Sprintf("asked for by process %d of uid %d", peer.Pid, peer.Uid))
 	s, err := a.sidecar(name, id, &request)
 	if err != nil {
-		log.Warn("refused: "+reason(err), journal.Result, journal.Refused)
+		a.refused(log, peer, reason(err), journal.Result, journal.Refused)
 		return nil, err
 	}
+	log.Info(fmt.Sprintf("asked for by process %d of uid %d", peer.Pid, peer.Uid))
 	started, err := a.start(ctx, s)
 	if err != nil {
 		return nil, err
@@ -84,13 +83,14 @@ func (a *Activator) serveStart(ctx context.Context, conn *net.UnixConn, paramete
 var validID = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
 // requestLog returns the log of one request. The network namespace is "" where
-// it is not known.
+// it is not known. A name that none can have is left to the message, since it
+// would be in the journal as it is.
 func (a *Activator) requestLog(id, netns string) *slog.Logger {
 	if !validID.MatchString(id) {
 		id = ""
 	}
 	log := a.log.With(journal.Request, id)
-	if netns == "" {
+	if layout.CheckNetns(a.service.Name, netns) != nil {
 		return log
 	}
 	return log.With(journal.Netns, netns, journal.Unit, a.unit(netns))

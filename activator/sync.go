@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path"
@@ -363,7 +364,7 @@ func (a *Activator) serveSpooled(ctx context.Context, entry *spooled) (final boo
 	log := a.requestLog(entry.ID, entry.Netns)
 	id, err := a.names.Lookup(entry.Netns)
 	if errors.Is(err, os.ErrNotExist) {
-		log.Info("dropped a spooled request: its network namespace is gone", journal.Result, journal.Dropped)
+		a.limited(log, slog.LevelInfo, "spool", "dropped a spooled request: its network namespace is gone", journal.Result, journal.Dropped)
 		return true, nil
 	}
 	if err != nil {
@@ -376,7 +377,7 @@ func (a *Activator) serveSpooled(ctx context.Context, entry *spooled) (final boo
 	s.spooled, s.asked = true, time.UnixMicro(entry.Time)
 	_, err = a.start(ctx, s)
 	if overtaken(err) {
-		log.Warn("dropped a spooled request: "+err.Error(), journal.Result, journal.Dropped)
+		a.limited(log, slog.LevelWarn, "spool", "dropped a spooled request: "+err.Error(), journal.Result, journal.Dropped)
 		return true, nil
 	}
 	return false, err

@@ -159,6 +159,7 @@ var variations = []variation{
 	vary(`\.([A-Z2-7]{26}|[0-9a-f]{16})\b`, ".RANDOM"),
 	vary(`\bprocess \d+`, "process PID"),
 	vary(`\bProcess: \d+`, "Process: PID"),
+	vary(`in control group [^ ]+:`, "in control group CGROUP:"),
 	vary(`\(\d+\) - No such process`, "(PID) - No such process"),
 	vary(`(?m)^(\S+)\[\d+\]: `, "$1[PID]: "),
 	vary(`/proc/self/fd/\d+`, "/proc/self/fd/N"),
