@@ -35,6 +35,14 @@ func TestParseBounds(t *testing.T) {
 	if len(requests) != 100_000 || len(bad) != 1 {
 		t.Errorf("%d requests and %d bad lines of 200000, want 100000 and 1", len(requests), len(bad))
 	}
+	// 500,000 empty arguments are 1.5 MB here, and 8 MB in memory.
+	line := `{"netns":"q","arguments":[` + strings.Repeat(`"",`, 499_999) + `""]}` + "\n"
+	if requests, bad := spool.Parse([]byte(strings.Repeat(line, 5)), 0); len(requests) != 3 || len(bad) != 1 {
+		t.Errorf("%d requests and %d bad lines, want 3 and 1", len(requests), len(bad))
+	}
+	if requests, bad := spool.Parse([]byte(`{"netns":"q","arguments":["`+strings.Repeat("x", 4<<20)+`"]}`), 0); len(requests) != 0 || len(bad) != 1 {
+		t.Errorf("%d requests and %d bad lines, want 0 and 1", len(requests), len(bad))
+	}
 	if requests, bad := spool.Parse([]byte(strings.Repeat("{bad\n", 10_000)), 0); len(requests) != 0 || len(bad) != 100 {
 		t.Errorf("%d requests and %d bad lines, want 0 and 100", len(requests), len(bad))
 	}

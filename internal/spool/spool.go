@@ -22,6 +22,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/arglist"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
 )
@@ -30,12 +31,16 @@ import (
 // thousand requests of Neutron's usual length.
 const MaxSize = 16 << 20
 
-// maxLines is how many lines of a spool are read, more than requests of usual
-// length fill it with, and maxBad how many of them are kept that are no
-// requests. Each takes memory that its length does not tell.
+// maxLines is how many lines of a spool are read and maxArguments how many
+// arguments in them, more than requests of usual length fill it with, and maxBad
+// how many lines are kept that are no requests. Each takes memory that its length
+// does not tell. A line may be as long as the longest argument list is in JSON, in
+// bytes.
 const (
-	maxLines = 100000
-	maxBad   = 100
+	maxLines     = 100000
+	maxArguments = 1000000
+	maxLine      = 2 * arglist.MaxSize
+	maxBad       = 100
 )
 
 // ErrFull is returned for a request that a spool has no room for.
@@ -69,7 +74,7 @@ type BadLine struct {
 // Parse reads a spool. A line of the role's has no time of its own and gets
 // that of the spool, in microseconds since 1970.
 func Parse(content []byte, spoolTime int64) (requests []Request, bad []BadLine) {
-	number := 0
+	number, arguments := 0, 0
 	for line := range bytes.Lines(content) {
 		number++
 		text := strings.TrimSpace(string(line))
@@ -79,6 +84,9 @@ func Parse(content []byte, spoolTime int64) (requests []Request, bad []BadLine) 
 		if number > maxLines {
 			return requests, append(bad, BadLine{number, "", fmt.Errorf("more than %d lines", maxLines)})
 		}
+		if arguments > maxArguments {
+			return requests, append(bad, BadLine{number, "", fmt.Errorf("more than %d arguments before it", maxArguments)})
+		}
 		request, err := parseLine(text, spoolTime)
 		if err != nil {
 			if len(bad) < maxBad {
@@ -86,6 +94,7 @@ func Parse(content []byte, spoolTime int64) (requests []Request, bad []BadLine) 
 			}
 			continue
 		}
+		arguments += len(request.Arguments) + len(request.ArgumentsBase64)
 		requests = append(requests, request)
 	}
 	return requests, bad
@@ -93,6 +102,9 @@ func Parse(content []byte, spoolTime int64) (requests []Request, bad []BadLine) 
 
 func parseLine(text string, spoolTime int64) (Request, error) {
 	request := Request{Time: spoolTime}
+	if len(text) > maxLine {
+		return Request{}, fmt.Errorf("longer than %d bytes", maxLine)
+	}
 	if strings.HasPrefix(text, "{") {
 		if err := json.Unmarshal([]byte(text), &request); err != nil {
 			return Request{}, err
@@ -139,14 +151,23 @@ func Append(ctx context.Context, stateDir string, request *Request) (err error) 
 	stamp := filepath.Join(stateDir, layout.SpoolTimestamp)
 	// The request is in the spool, whose existence alone starts the activator;
 	// the time stamp is for path units of the role.
-	_ = os.WriteFile(stamp, []byte(time.Now().UTC().Format(time.RFC3339Nano)+"\n"), 0o644)
+	if f, err := open(stamp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644); err == nil {
+		_, _ = f.WriteString(time.Now().UTC().Format(time.RFC3339Nano) + "\n")
+		_ = f.Close()
+	}
 	return nil
+}
+
+// open opens a file that an agent beside this one may have made: it follows no
+// link and waits for no fifo.
+func open(name string, flags int, mode os.FileMode) (*os.File, error) {
+	return os.OpenFile(name, flags|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, mode)
 }
 
 // appendLine writes with O_APPEND: the role's wrapper, whose lock is another,
 // may append at the same time.
 func appendLine(name string, line []byte) error {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	f, err := open(name, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
@@ -154,6 +175,9 @@ func appendLine(name string, line []byte) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", name)
 	}
 	size := info.Size()
 	if size+int64(len(line))+1 > MaxSize {
