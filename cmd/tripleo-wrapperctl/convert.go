@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/convert"
@@ -38,6 +39,7 @@ const maxConverted = 4 << 20
 type converted struct {
 	From string `json:"from"`
 	convert.Definition
+	Keys map[string]any `json:"keys"` // what the text says
 }
 
 func (c *control) convert(files []string, output string) error {
@@ -50,7 +52,12 @@ func (c *control) convert(files []string, output string) error {
 			continue
 		}
 		for _, definition := range definitions {
-			all = append(all, converted{file, definition})
+			one := converted{From: file, Definition: definition}
+			if _, err := toml.Decode(definition.Text, &one.Keys); err != nil {
+				errs = append(errs, fmt.Errorf("reading what %s became: %w", file, err))
+				continue
+			}
+			all = append(all, one)
 		}
 	}
 	for _, definition := range all {
