@@ -414,3 +414,17 @@ Description=a
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// maxExposure is ten times what systemd-analyze security may say of an activator.
+// What is left, and why: docs/security.md.
+const maxExposure = "15"
+
+// The activator is as locked down as docs/security.md says.
+func TestExposure(t *testing.T) {
+	requireAnalyze(t)
+	unit := filepath.Join("testdata", "systemd-dnsmasq", "out", "neutron-dnsmasq.service")
+	command := exec.Command("systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold="+maxExposure, unit)
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
+	}
+}

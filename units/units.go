@@ -241,6 +241,7 @@ func sandbox(s *conf.Service) string {
 		setting("ProtectHome", "yes") +
 		setting("PrivateTmp", "yes") +
 		setting("PrivateDevices", "yes") +
+		setting("PrivateMounts", "yes") +
 		setting("PrivateNetwork", "yes") +
 		setting("IPAddressDeny", "any") +
 		setting("ProtectClock", "yes") +
@@ -256,6 +257,7 @@ func sandbox(s *conf.Service) string {
 		setting("MemoryDenyWriteExecute", "yes") +
 		setting("SystemCallArchitectures", "native") +
 		setting("SystemCallFilter", "@system-service") +
+		setting("SystemCallFilter", "~@privileged @resources") +
 		setting("SystemCallErrorNumber", "EPERM")
 }
 
