@@ -1,0 +1,142 @@
+//go:build system
+
+package system
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// dropIns are those that docs/security.md has, for a service of another name and
+// directory.
+func dropIns(t *testing.T, s *service) []string {
+	t.Helper()
+	content, err := os.ReadFile(securityFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for i, part := range strings.Split(string(content), "```ini\n") {
+		text, _, ok := strings.Cut(part, "```")
+		if i > 0 && ok {
+			found = append(found, strings.NewReplacer("/var/lib/neutron", s.dir,
+				"neutron-dnsmasq", s.name, "neutron-haproxy", s.name).Replace(text))
+		}
+	}
+	if len(found) != 2 {
+		t.Fatalf("docs/security.md has %d drop-ins, want 2", len(found))
+	}
+	return found
+}
+
+// capabilities returns what a process can ever have.
+func capabilities(t *testing.T, pid string) string {
+	t.Helper()
+	status, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "CapBnd:")
+	return strings.Fields(rest)[0]
+}
+
+// confined checks that what a sidecar runs can neither write to the host nor run
+// what an agent puts into service_dir.
+func confined(t *testing.T, s *service, pid string) {
+	t.Helper()
+	program := filepath.Join(s.dir, "program")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\nexit 0\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	must(t, program)
+	in := func(command ...string) result {
+		return run(t, append([]string{"nsenter", "--target=" + pid, "--mount", "--"}, command...)...)
+	}
+	if r := in(program); r.status == 0 || !strings.Contains(r.stderr, "ermission denied") {
+		t.Errorf("it can run a file in service_dir: exit status %d, %s", r.status, r.stderr)
+	}
+	for _, file := range []string{"/etc/made-by-a-sidecar", "/usr/made-by-a-sidecar", "/run/made-by-a-sidecar", "/var/lib/made-by-a-sidecar"} {
+		if r := in("touch", file); r.status == 0 {
+			t.Errorf("it can write %s", file)
+			os.Remove(file)
+		}
+	}
+}
+
+func TestLessPrivilege(t *testing.T) {
+	const haproxy = `
+cmd = ["/usr/sbin/haproxy", "-Ws"]
+[ready]
+pid_file = "@DIR@/{netns}.pid"
+timeout = "20s"
+`
+	startHaproxy := func(s *service, n *netns) string {
+		t.Helper()
+		file, pidFile := filepath.Join(s.dir, "haproxy.conf"), filepath.Join(s.dir, n.name+".pid")
+		put(t, file, "global\n  user nobody\n  group nogroup\n  pidfile "+pidFile+"\ndefaults\n  mode http\n  timeout client 1s\n  timeout connect 1s\n  timeout server 1s\n"+
+			"listen a\n  bind 127.0.0.1:80\n  http-request return status 200\n")
+		if r := s.call(n, "-f", file); r.status != 0 {
+			t.Fatalf("haproxy: exit status %d\n%s", r.status, r.stderr)
+		}
+		if r := run(t, "ip", "netns", "exec", n.name, "busybox", "wget", "-q", "-O", "-", "http://127.0.0.1/"); r.status != 0 {
+			t.Errorf("haproxy does not answer: %s", r.stderr)
+		}
+		pid, err := os.ReadFile(pidFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Fields(string(pid))[0]
+	}
+	startDnsmasq := func(s *service, n *netns) string {
+		t.Helper()
+		s.start(n, "--user=nobody")
+		pid, err := os.ReadFile(n.pidFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(pid))
+	}
+	t.Run("systemd dnsmasq", func(t *testing.T) {
+		s := define(t, "systemd", dnsmasq)
+		s.dropIn(t, dropIns(t, s)[0])
+		n := s.netns()
+		pid := startDnsmasq(s, n)
+		confined(t, s, pid)
+		if r := s.call(n, n.arguments("--log-facility=/etc/made-by-a-sidecar")...); r.status == 0 || !notThere("/etc/made-by-a-sidecar") {
+			t.Errorf("dnsmasq writes where its arguments say: exit status %d", r.status)
+		}
+	})
+	t.Run("systemd haproxy", func(t *testing.T) {
+		s := define(t, "systemd", haproxy)
+		s.dropIn(t, dropIns(t, s)[1])
+		confined(t, s, startHaproxy(s, s.netns()))
+	})
+	// Podman does not run a container that is not privileged on a throwaway host.
+	for _, test := range []struct {
+		name, text string
+		start      func(*service, *netns) string
+		caps       []string
+	}{
+		{"docker dnsmasq", dnsmasq, startDnsmasq, []string{"NET_ADMIN", "NET_RAW", "SYS_ADMIN"}},
+		{"docker haproxy", haproxy, startHaproxy, []string{"SYS_ADMIN"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			all := engines["docker"]
+			t.Cleanup(func() { engines["docker"] = all })
+			var options []string
+			for _, name := range test.caps {
+				options = append(options, `"--cap-add=`+name+`"`)
+			}
+			engines["docker"] = "container_cli = \"docker\"\nimage_name = \"localhost/agent\"\nprivileged = false\ncontainer_options = [" +
+				strings.Join(options, ", ") + "]\n"
+			s := define(t, "docker", test.text)
+			pid := test.start(s, s.netns())
+			if got := capabilities(t, pid); slices.Contains([]string{capabilities(t, "1"), ""}, got) {
+				t.Errorf("the container can have all of the host's capabilities: %s", got)
+			}
+		})
+	}
+}
