@@ -121,7 +121,7 @@ func fromTOML(value string) (any, error) {
 var (
 	// checkPath: the one has to match, the other must not.
 	absolute = "^/[" + pathSet + "]*$"
-	upwards  = `(^|/)\.\.(/|$)`
+	upwards  = `(^|/)\.\.(/|$)` // #nosec G101 -- a pattern, no password
 	// parseBindMount
 	bindMount = fmt.Sprintf(`^/%[1]s*:/+[^/:\x00-\x1f\x7f]%[1]s*(:%[2]s(,%[2]s)*)?$`,
 		`[^:\x00-\x1f\x7f]`, strings.Trim(mountOpt.String(), "^$"))

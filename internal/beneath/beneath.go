@@ -191,7 +191,7 @@ func (d *Dir) WriteFile(name string, content []byte, mode os.FileMode) error {
 		return err
 	}
 	defer dir.Close()
-	temporary := fmt.Sprintf(".%s.%016x", base, rand.Uint64()) // made with O_EXCL, so it is no secret
+	temporary := fmt.Sprintf(".%s.%016x", base, rand.Uint64()) // #nosec G404 -- made with O_EXCL, so it is no secret
 	f, err := dir.open(temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
 		return err

@@ -69,7 +69,7 @@ func Wrapper(args []string, stdout, stderr io.Writer) int {
 			environment[name] = value
 		}
 	}
-	id := fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) // only has to be another each time
+	id := fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) // #nosec G404 -- only has to be another each time
 	w := &wrapper{service, arguments, protocol.NewStart(id, arguments, environment), stderr}
 	if _, ok := service.Control(arguments); ok {
 		return w.control(stdout)
