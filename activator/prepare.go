@@ -2,6 +2,8 @@ package activator
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -26,30 +28,38 @@ const maxClient = 16 << 20
 // before the activation socket is made. What is there already and is right is
 // left alone, so an agent that has it mounted goes on using it.
 func Prepare(service *options.Service) error {
-	if err := prepare(service); err != nil {
+	client, err := os.ReadFile(layout.ClientBinary())
+	if err == nil {
+		err = prepare(service, client)
+	}
+	if err != nil {
 		return fmt.Errorf("laying out %s: %w; when that is mended: systemctl start %s",
 			layout.StateDir(service.Dir, service.Name), err, layout.SocketUnit(service.Name))
 	}
 	// Where this cannot be kept, an operator's reload does it once more.
 	if err := os.MkdirAll(layout.ServiceRuntimeDir(service.Name), 0o700); err == nil {
-		_ = os.WriteFile(layout.PreparedFile(service.Name), []byte(preparedWith(service)), 0o600)
+		_ = os.WriteFile(layout.PreparedFile(service.Name), preparedWith(service, client), 0o600)
 	}
 	return nil
 }
 
-// Prepared says whether that was done with the options that a service has now.
+// Prepared says whether that was done with the options that a service has now
+// and with the client that is installed now.
 func Prepared(service *options.Service) bool {
 	with, err := os.ReadFile(layout.PreparedFile(service.Name))
-	return err == nil && string(with) == preparedWith(service)
+	if err != nil {
+		return false
+	}
+	client, err := os.ReadFile(layout.ClientBinary())
+	return err == nil && bytes.Equal(with, preparedWith(service, client))
 }
 
-func preparedWith(service *options.Service) string { return strings.Join(service.Args(), "\x00") }
+func preparedWith(service *options.Service, client []byte) []byte {
+	sum := sha256.Sum256(client)
+	return []byte(strings.Join(append(service.Args(), hex.EncodeToString(sum[:])), "\x00"))
+}
 
-func prepare(service *options.Service) error {
-	client, err := os.ReadFile(layout.ClientBinary())
-	if err != nil {
-		return err
-	}
+func prepare(service *options.Service, client []byte) error {
 	if err := os.MkdirAll(service.Dir, 0o755); err != nil {
 		return err
 	}
