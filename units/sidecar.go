@@ -53,8 +53,9 @@ func supervision(s *conf.Service) string {
 		setting("RestartSec", "1s") +
 		// Killed means stopped, by Neutron or by an operator; conmon and shells
 		// report a killed process as 128 and the signal's number. A sidecar
-		// whose network namespace is gone has nowhere to come back to.
-		setting("RestartPreventExitStatus", "SIGKILL SIGTERM 137 143 NETWORK") +
+		// whose network namespace is gone (EXIT_NETWORK, a name that systemd before
+		// 244 does not know here) has nowhere to come back to.
+		setting("RestartPreventExitStatus", "SIGKILL SIGTERM 137 143 225") +
 		setting("SuccessExitStatus", "SIGKILL SIGTERM 137 143") +
 		setting("KillMode", killMode(s)) +
 		setting("TimeoutStartSec", span(s.Ready.Timeout)) +
