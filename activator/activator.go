@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package activator serves the requests for the sidecars of one service. It is
 // started by the activation socket or the path unit, has systemd start and
 // stop units, and leaves when there is nothing to do.

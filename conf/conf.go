@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package conf finds, reads and checks definitions.
 //
 // A definition is a TOML file that says which helper process runs where: one

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package docs holds documentation; its tests hold it to what it is about.
 package docs
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package generator joins definitions and units: it reads the one and writes
 // the other, as systemd.generator(7) has it.
 //

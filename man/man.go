@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package man makes what is installed for people and editors to look things up
 // in: the manual pages, from Markdown, and the JSON Schemas of definitions. What
 // both say of the keys of a definition comes from [conf.Keys].

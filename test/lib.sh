@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # lib.sh: what test/demo and test/run have in common. To be sourced.
 # shellcheck shell=bash
 

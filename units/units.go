@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package units turns a definition into the text of systemd units, and does
 // nothing else.
 //

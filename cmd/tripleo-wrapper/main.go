@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command tripleo-wrapper is the client of the activator.
 package main
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command tripleo-wrapperctl is for the operator of a host. Each command is in
 // a file of its own.
 package main

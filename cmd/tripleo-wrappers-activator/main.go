@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command tripleo-wrappers-activator serves the requests for the sidecars of a
 // service. Systemd starts it.
 package main

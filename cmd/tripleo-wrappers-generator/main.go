@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command tripleo-wrappers-generator is the systemd generator: it makes units
 // of the definitions in /etc/tripleo-wrappers.
 package main

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command terminalsvg draws what a terminal showed. It reads text with escape
 // sequences and writes an SVG, as wide as the longest line. Of the sequences it
 // knows bold and the eight colours, and drops all others.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package arglist is the form in which argument lists and environments lie in
 // files: each entry followed by a NUL byte, as in /proc/PID/cmdline. No entry
 // can hold a NUL byte, so nothing is ever quoted.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package beneath reads and writes files of a directory that somebody else can
 // write: nothing below it is followed, waited for or trusted. A symbolic link,
 // a fifo, a device or a mount in the way is an error, never a detour.

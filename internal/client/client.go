@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package client is the program that runs in an agent's container in the place
 // of a helper, and the other small ones that share its binary: the kill script,
 // the shim by which systemd starts a sidecar, and what stays with a container of

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package convert makes definitions of calls of the Ansible role
 // tripleo-systemd-wrapper, for hosts that move over from it.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package hostcheck looks for what keeps a definition that is right in itself
 // from working on this host.
 package hostcheck

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package inventory says which sidecars there are on a host, what state they
 // are in and whether they are what their definition says. It asks systemd and
 // the container engines rather than the activators, so it tells the truth

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package journal writes to the journal with the fields that requests are
 // followed by, and reads from it why a unit failed.
 package journal

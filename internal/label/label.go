@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package label gives files the SELinux type that containers may use, which the
 // Ansible role gave them. Where SELinux is not enabled it does nothing.
 package label

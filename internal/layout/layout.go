@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package layout names everything that has a name on a host: the files of a
 // service's state directory, the runtime files, the systemd units and the
 // containers. Each name is decided here and nowhere else; the definitions,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package manager talks to systemd's manager (org.freedesktop.systemd1(5)):
 // it has units started and stopped and waits until that is done, across
 // everything that may happen to the connection meanwhile.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package mantest holds programs to their manual pages: an option that one has
 // and the other has not is an error.
 //

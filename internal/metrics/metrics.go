@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package metrics counts requests, from what the activators leave in the
 // journal, and writes the counts in the OpenMetrics text format
 // (https://prometheus.io/docs/specs/om/open_metrics_spec/).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package netns finds the name of a network namespace: its entry in
 // /run/netns, where ip-netns(8) and Neutron keep them.
 package netns

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package options is the command line by which a definition reaches the
 // activator and the client: the units and the wrapper script that are made
 // from a definition carry all that a running service needs to know of it.

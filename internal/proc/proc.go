@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package proc reads what /proc says of a process: whether it is alive, and
 // which unit or container it belongs to.
 package proc

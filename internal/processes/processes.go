@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package processes says which processes are of which sidecar, and which of
 // them is the sidecar's command.
 //

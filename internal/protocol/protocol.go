@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package protocol is the Varlink interface between the client and the
 // activator, org.openstack.tripleo.Wrapper, as Go types. The interface's
 // definition beside it says what each means.

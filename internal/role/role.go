@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package role knows what the Ansible role tripleo-systemd-wrapper left on a
 // host: two units that take the place of generated ones, and scripts in
 // service_dir. It tells them from what an operator wrote, keeps copies of them

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package rootfs gives a sidecar that systemd itself runs the root file system
 // of an image: the layers of the image, which all share and none can change,
 // and over them one of the sidecar's own, in memory, that goes with it.

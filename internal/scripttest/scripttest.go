@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package scripttest has what the scripts that test the programs need besides
 // what testscript has.
 package scripttest

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package spool keeps requests that could not be made because the activation
 // socket was away: a file in the service's state directory, one request to a
 // line, that the path unit watches. Clients append to it, the activator takes

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package terminal prints for people: tables that line up, in colours where
 // the output is a terminal that wants them.
 package terminal

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package varlink speaks Varlink (https://varlink.org): JSON messages that end
 // in a NUL byte, over a stream socket. It holds what both ends share and the
 // server's side of a connection; it knows nothing of what is called.

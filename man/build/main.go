@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command build writes the manual pages and JSON Schemas into a directory, for
 // the build of the project.
 package main

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command benchmark measures, on a throwaway host, how long it takes to start and
 // to end sidecars in all ways there are, beside what they have to be compared
 // with. test/bench runs it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command faultinjection makes real wrapper calls for real sidecars on a
 // throwaway host, injects one fault at a time, and then compares what was asked
 // for with what runs and with what was refused. test/faults runs it.
