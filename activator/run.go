@@ -48,12 +48,8 @@ type command struct {
 }
 
 func (a *Activator) serveRun(ctx context.Context, conn *net.UnixConn, parameters json.RawMessage) (any, error) {
-	peer, err := caller(conn)
+	peer, request, err := asked(conn, parameters)
 	if err != nil {
-		return nil, err
-	}
-	var request protocol.Start
-	if err := varlink.ReadParameters(parameters, &request); err != nil {
 		return nil, err
 	}
 	arguments, err := request.ArgumentList()
@@ -63,7 +59,7 @@ func (a *Activator) serveRun(ctx context.Context, conn *net.UnixConn, parameters
 	if _, err := arglist.Encode(arguments); err != nil {
 		return nil, varlink.InvalidParameter("arguments")
 	}
-	c := &command{id: request.ID, arguments: arguments, environ: a.environ(&request)}
+	c := &command{id: request.ID, arguments: arguments, environ: a.environ(request)}
 	if c.netns, err = a.meant(ctx, conn, arguments); err != nil {
 		a.refused(a.requestLog(request.ID, ""), peer, "a control command: "+reason(err), journal.Result, journal.Refused)
 		return nil, err

@@ -20,6 +20,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/arglist"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
@@ -55,12 +57,8 @@ type sidecar struct {
 }
 
 func (a *Activator) serveStart(ctx context.Context, conn *net.UnixConn, parameters json.RawMessage) (any, error) {
-	peer, err := caller(conn)
+	peer, request, err := asked(conn, parameters)
 	if err != nil {
-		return nil, err
-	}
-	var request protocol.Start
-	if err := varlink.ReadParameters(parameters, &request); err != nil {
 		return nil, err
 	}
 	name, id, err := a.locate(conn)
@@ -69,7 +67,7 @@ func (a *Activator) serveStart(ctx context.Context, conn *net.UnixConn, paramete
 		return nil, err
 	}
 	log := a.requestLog(request.ID, name)
-	s, err := a.sidecar(name, id, &request)
+	s, err := a.sidecar(name, id, request)
 	if err != nil {
 		a.refused(log, peer, reason(err), journal.Result, journal.Refused)
 		return nil, err
@@ -80,6 +78,19 @@ func (a *Activator) serveStart(ctx context.Context, conn *net.UnixConn, paramete
 		return nil, err
 	}
 	return protocol.Started{Netns: name, Unit: a.unit(name), Started: started}, nil
+}
+
+// asked returns who makes a request, and the request.
+func asked(conn *net.UnixConn, parameters json.RawMessage) (*unix.Ucred, *protocol.Start, error) {
+	peer, err := caller(conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	request := new(protocol.Start)
+	if err := varlink.ReadParameters(parameters, request); err != nil {
+		return nil, nil, err
+	}
+	return peer, request, nil
 }
 
 var validID = regexp.MustCompile(`^[0-9a-f]{32}$`)
