@@ -60,3 +60,21 @@ install_into() {
     ((status == 0)) || cat "$dir/build.log" >&2
     return "$status"
 }
+
+# boot_installed HOST DIR PROGRAM…: boots a throwaway host, with DIR as its /work, installs what install_into
+# put there, and gives Podman an image localhost/agent of PROGRAM….
+boot_installed() {
+    local host=$1 dir=$2
+    shift 2
+    cp test/image "$dir/"
+    test/host up "$host" --bind "$dir:/work"
+    test/host run "$host" cp -a /work/root/. /
+    test/host run "$host" systemctl enable --quiet --now tripleo-wrappers.target
+    test/host run "$host" /work/image localhost/agent "$@" >/dev/null
+}
+
+# start_docker HOST: starts Docker there, and gives it Podman's localhost/agent.
+start_docker() {
+    test/host run "$1" systemctl start docker.service
+    test/host run "$1" sh -c 'podman save --quiet --format=docker-archive localhost/agent | docker load --quiet' >/dev/null
+}

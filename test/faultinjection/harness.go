@@ -2,7 +2,9 @@
 
 // Command faultinjection makes real wrapper calls for real sidecars on a
 // throwaway host, injects one fault at a time, and then compares what was asked
-// for with what runs and with what was refused. test/faults runs it.
+// for with what runs and with what was refused. test/faults runs it. With
+// --soak it does so for hours beside a stream of calls, and looks for what is
+// left behind; test/soak runs that.
 package main
 
 import (
@@ -14,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,9 +40,22 @@ type request struct {
 	took      time.Duration
 }
 
+// engines are the lines of a definition that choose one.
+var engines = map[string]string{
+	"systemd": `container_cli = "systemd"`,
+	"image":   "container_cli = \"systemd\"\nimage_name = \"localhost/agent\"",
+	"podman":  "container_cli = \"podman\"\nimage_name = \"localhost/agent\"",
+	// A throwaway host has not all capabilities, which a privileged container
+	// of Docker would ask for.
+	"docker": `container_cli = "docker"
+image_name = "localhost/agent"
+privileged = false
+container_options = ["--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--cap-add=NET_RAW"]`,
+}
+
 // A scene is a service and what was asked of it.
 type scene struct {
-	name, dir, engine string
+	name, dir, engine string // engine is a key of engines
 	timeout           string // of [ready]
 	extra             string // more lines of the definition
 	namespaces        []string
@@ -72,12 +88,8 @@ func (s *scene) definition() string { return "/etc/tripleo-wrappers/" + s.name +
 
 // define writes the definition and reloads.
 func (s *scene) define() {
-	engine := `container_cli = "systemd"`
-	if s.engine == "podman" {
-		engine = "container_cli = \"podman\"\nimage_name = \"localhost/agent\""
-	}
 	text := fmt.Sprintf("service_dir = %q\nservice_kill_script = \"fault-kill\"\n%s\n%s\ncmd = \"/usr/sbin/dnsmasq -k\"\n[ready]\npid_file_option = [\"--pid-file\"]\ntimeout = %q\n",
-		s.dir, engine, s.extra, s.timeout)
+		s.dir, engines[s.engine], s.extra, s.timeout)
 	check(os.WriteFile(s.definition(), []byte(text), 0o644))
 	sh("systemctl daemon-reload")
 }
@@ -122,11 +134,27 @@ func (s *scene) callWith(wrapper, netns string, more ...string) *request {
 	s.mu.Lock()
 	s.requests = append(s.requests, r)
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
-	defer cancel()
+	s.send(r, wrapper)
+	return r
+}
+
+// send calls a wrapper for a request.
+func (s *scene) send(r *request, wrapper string) {
+	netns := r.netns
 	// Neutron removes the pid file first (external_process.py).
 	os.Remove(s.pidFile(netns))
-	cmd := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", netns, "env", "PROCESS_TAG=dnsmasq-" + netns, wrapper}, r.arguments...)...)
+	command := append([]string{"ip", "netns", "exec", netns, "env", "PROCESS_TAG=dnsmasq-" + netns, wrapper}, r.arguments...)
+	if err := r.run(command...); err != nil {
+		s.problem("calling the wrapper in %s: %v", netns, err)
+	}
+}
+
+// run runs the command of a request and keeps how it ended. The error is that
+// of one that could not be run.
+func (r *request) run(command ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	// A file and no pipe: with a thousand calls at a time it may take a while
 	// until somebody comes to read what is left in each pipe.
 	stderr, err := os.CreateTemp("", "stderr")
@@ -148,9 +176,9 @@ func (s *scene) callWith(wrapper, netns string, more ...string) *request {
 		r.status = exit.ExitCode()
 	default:
 		r.status = -1
-		s.problem("calling the wrapper in %s: %v", netns, err)
+		return err
 	}
-	return r
+	return nil
 }
 
 // burst makes a call in each namespace, all at once, and returns when all have
@@ -224,24 +252,36 @@ func (t *tally) refuse(r *request) {
 	t.reasons[reason]++
 }
 
+// count counts a call, and says whether it succeeded. What it brought about is
+// looked at elsewhere.
+func (t *tally) count(r *request) bool {
+	t.requests++
+	switch {
+	case !r.returned:
+		t.lose("call in %s did not return", r.netns)
+	case r.status == 0:
+		return true
+	case strings.TrimSpace(r.stderr) == "":
+		t.lose("call in %s failed without a reason", r.netns)
+	default:
+		t.refuse(r)
+	}
+	return false
+}
+
+func (t *tally) lose(format string, args ...any) {
+	t.lost++
+	t.notes = append(t.notes, fmt.Sprintf(format, args...))
+}
+
 // settle compares. Of several calls in a namespace the last that succeeded
 // counts: what runs there has to have its arguments.
 func (s *scene) settle() tally {
 	var t tally
 	want := map[string]*request{}
 	for _, r := range s.requests {
-		t.requests++
-		switch {
-		case !r.returned:
-			t.lost++
-			t.notes = append(t.notes, fmt.Sprintf("call in %s did not return", r.netns))
-		case r.status == 0:
+		if t.count(r) {
 			want[r.netns] = r
-		case strings.TrimSpace(r.stderr) == "":
-			t.lost++
-			t.notes = append(t.notes, fmt.Sprintf("call in %s failed without a reason", r.netns))
-		default:
-			t.refuse(r)
 		}
 	}
 	processes := dnsmasqs()
@@ -255,50 +295,60 @@ func (s *scene) settle() tally {
 			t.notes = append(t.notes, fmt.Sprintf("%d processes for %s", len(pids), netns))
 		}
 		if why := s.runs(r, pids); why != "" {
-			t.lost++
-			t.notes = append(t.notes, fmt.Sprintf("%s: exit status 0, but %s", netns, why))
+			t.lose("%s: exit status 0, but %s", netns, why)
 			continue
 		}
 		t.running++
 	}
 	for _, p := range s.problems {
-		t.lost++
-		t.notes = append(t.notes, p)
+		t.lose("%s", p)
 	}
 	return t
 }
 
-// runs says why the sidecar of a request that succeeded does not run.
+// runs says why the sidecar of a request that succeeded does not run. pids are
+// the processes that were called with its pid file.
 func (s *scene) runs(r *request, pids []int) string {
-	content, err := os.ReadFile(s.pidFile(r.netns))
+	pid, err := s.pid(r.netns)
 	if err != nil {
 		return err.Error()
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if !slices.Contains(pids, pid) {
+		return fmt.Sprintf("process %d of its pid file is not its dnsmasq", pid)
+	}
+	return s.isOf(pid, r)
+}
+
+// pid returns the process that a namespace's pid file names.
+func (s *scene) pid(netns string) (int, error) {
+	content, err := os.ReadFile(s.pidFile(netns))
 	if err != nil {
-		return err.Error()
+		return 0, err
 	}
-	for _, p := range pids {
-		if p != pid {
-			continue
-		}
-		cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		want := "/usr/sbin/dnsmasq\x00-k\x00" + strings.Join(r.arguments, "\x00") + "\x00"
-		if err != nil || string(cmdline) != want {
-			return fmt.Sprintf("process %d has other arguments: %q", pid, cmdline)
-		}
-		cgroup, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-		if err != nil || !strings.Contains(string(cgroup), "/"+s.unit(r.netns)) {
-			return fmt.Sprintf("process %d is not of %s", pid, s.unit(r.netns))
-		}
-		inside, err1 := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid))
-		named, err2 := os.Stat("/run/netns/" + r.netns)
-		if err1 != nil || err2 != nil || !os.SameFile(inside, named) {
-			return fmt.Sprintf("process %d is in another network namespace", pid)
-		}
-		return ""
+	return strconv.Atoi(strings.TrimSpace(string(content)))
+}
+
+// isOf says why a process is not the sidecar of a request.
+func (s *scene) isOf(pid int, r *request) string {
+	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	want := "/usr/sbin/dnsmasq\x00-k\x00" + strings.Join(r.arguments, "\x00") + "\x00"
+	if err != nil || string(cmdline) != want {
+		return fmt.Sprintf("process %d has other arguments: %q %v", pid, cmdline, err)
 	}
-	return fmt.Sprintf("process %d of its pid file is not its dnsmasq", pid)
+	group := "/" + s.unit(r.netns)
+	if s.engine == "docker" {
+		group = "/docker" // its daemon runs the container, in a group of its own
+	}
+	cgroup, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil || !strings.Contains(string(cgroup), group) {
+		return fmt.Sprintf("process %d is not of %s but in %s", pid, s.unit(r.netns), cgroup)
+	}
+	inside, err1 := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid))
+	named, err2 := os.Stat("/run/netns/" + r.netns)
+	if err1 != nil || err2 != nil || !os.SameFile(inside, named) {
+		return fmt.Sprintf("process %d is in another network namespace", pid)
+	}
+	return ""
 }
 
 // dnsmasqs returns the pids of all dnsmasq processes of the host by their pid
@@ -324,15 +374,28 @@ func dnsmasqs() map[string][]int {
 	return found
 }
 
-// end takes all of a scene away.
+// end takes all of a scene away, as README says.
 func (s *scene) end() {
+	stop := func() {
+		try("sh", "-c", "systemctl stop '"+s.name+"@*.service'")
+	}
+	// Where the definition is gone first, systemd has forgotten what is to be done
+	// behind a container.
+	stop()
 	os.Remove(s.definition())
 	try("systemctl", "daemon-reload")
 	try("systemctl", "stop", s.name+".socket", s.name+".path", s.name+".timer", s.name+".service")
-	try("sh", "-c", "systemctl stop '"+s.name+"@*.service'")
+	stop()
+	// systemd keeps the slice of a template that has had an instance.
+	try("systemctl", "stop", "system-"+s.name+".slice")
 	parallel(8, len(s.namespaces), func(i int) { try("ip", "netns", "del", s.namespaces[i]) })
 	try("umount", "--lazy", s.dir)
 	os.RemoveAll(s.dir)
+	os.RemoveAll("/run/tripleo-wrappers/" + s.name)
+	os.Remove(roleLock(s.name))
+	if s.engine == "image" {
+		try("sh", "-c", "podman volume ls --quiet --filter=label=org.openstack.tripleo.wrappers.service="+s.name+" | xargs podman volume rm")
+	}
 }
 
 // activatorPID returns the pid of the service's activator; 0 for none.

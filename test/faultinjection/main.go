@@ -26,7 +26,16 @@ func main() {
 	before := flag.Bool("before-reboot", false, "prepare the row of a reboot")
 	after := flag.Bool("after-reboot", false, "only the row of a reboot")
 	report := flag.String("report", "", "write the table to this file, too")
+	soak := flag.Duration("soak", 0, "soak for so long")
+	seed := flag.Uint64("seed", uint64(time.Now().Unix()), "what the order of the soak is drawn by")
+	attacks := flag.String("attacks", "/work/test/system.test", "the tests' program, whose attacks are part of the soak")
 	flag.Parse()
+	if *soak > 0 {
+		if !runSoak(*soak, *seed, *attacks, *report) {
+			os.Exit(1)
+		}
+		return
+	}
 	if *list {
 		for _, r := range rows {
 			fmt.Printf("%-22s %s\n", r.name, r.fault)

@@ -138,11 +138,13 @@ func socketAway(n int) *scene {
 const roleWrapper = `#!/bin/bash
 ARGS="$@"
 NETNS=$(ip netns identify)
-exec {lock}>/var/lock/%[1]s-processes.lock || exit 1
+exec {lock}>%[1]s || exit 1
 flock $lock
 echo "$NETNS $ARGS" >> %[2]s
 date > %[3]s
 `
+
+func roleLock(service string) string { return "/var/lock/" + service + "-processes.lock" }
 
 func twoWrappers(n int) *scene {
 	s := newScene("systemd", n)
@@ -176,7 +178,7 @@ func spoolRetried(n int) *scene {
 // is away and the spool is watched. It returns a function that waits for them.
 func (s *scene) spool(both bool) (wait func()) {
 	old := filepath.Join(s.dir, "old-wrapper")
-	text := fmt.Sprintf(roleWrapper, s.name, s.state("processes"), s.state("processes-timestamp"))
+	text := fmt.Sprintf(roleWrapper, roleLock(s.name), s.state("processes"), s.state("processes-timestamp"))
 	check(os.WriteFile(old, []byte(text), 0o755))
 	s.away()
 	sh("systemctl start " + s.name + ".path")
@@ -409,14 +411,11 @@ func netnsRemade(n int) *scene {
 func dying(n int) *scene {
 	s := newScene("systemd", 2*n)
 	s.burst(s.namespaces)
-	pid := func(netns string) string {
-		content, err := os.ReadFile(s.pidFile(netns))
-		check(err)
-		return strings.TrimSpace(string(content))
-	}
 	old := map[string]string{}
 	for _, netns := range s.namespaces {
-		old[netns] = pid(netns)
+		pid, err := s.pid(netns)
+		check(err)
+		old[netns] = strconv.Itoa(pid)
 	}
 	began := time.Now()
 	for i, netns := range s.namespaces[:n] {
@@ -437,8 +436,8 @@ func dying(n int) *scene {
 	}
 	for _, netns := range s.namespaces[:n] {
 		eventually(netns+" is back", func() bool {
-			content, err := os.ReadFile(s.pidFile(netns))
-			return err == nil && strings.TrimSpace(string(content)) != old[netns]
+			pid, err := s.pid(netns)
+			return err == nil && strconv.Itoa(pid) != old[netns]
 		})
 	}
 	if took := time.Since(began); took > 2*time.Second+time.Duration(n)*50*time.Millisecond {

@@ -158,10 +158,14 @@ func (s *service) remove() {
 		r := run(s.t, "journalctl", "--no-pager", "--lines=60", "SERVICE="+s.name)
 		s.t.Logf("journal of %s:\n%s", s.name, r.stdout)
 	}
+	run(s.t, "systemctl", "stop", s.name+"@*.service")
 	os.Remove(s.file())
 	run(s.t, "systemctl", "daemon-reload")
-	run(s.t, "systemctl", "stop", s.name+".socket", s.name+".path", s.name+".timer", s.name+".service", s.name+"@*.service")
+	// systemd keeps the slice of a template that has had an instance.
+	run(s.t, "systemctl", "stop", s.name+".socket", s.name+".path", s.name+".timer", s.name+".service", s.name+"@*.service",
+		"system-"+strings.ReplaceAll(s.name, "-", `\x2d`)+".slice")
 	os.RemoveAll(s.dir)
+	os.RemoveAll(filepath.Join("/run/tripleo-wrappers", s.name))
 }
 
 func (s *service) state(file string) string { return filepath.Join(s.dir, s.name, file) }

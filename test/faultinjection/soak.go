@@ -1,0 +1,574 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A soak is hours of calls for the sidecars of a few services, beside which one
+// disturbance comes after the other. Each call is looked at when it returns. At
+// the end all is taken away, and the host has to be as it was.
+const (
+	soakRequests   = 20000            // at least, in
+	soakTime       = 2 * time.Hour    // this time, and as many in proportion in another one
+	soakPause      = 5 * time.Second  // between two disturbances
+	soakNamespaces = 12               // of each worker
+	goneTime       = 15 * time.Second // within which a sidecar that was killed has to be gone
+	settleTime     = 2 * time.Minute  // within which the host has to be as it was
+	attackTime     = 15 * time.Minute // of all attacks together
+	// memoryGrowth is what systemd may have grown, in bytes: a heap is never
+	// twice the same.
+	memoryGrowth = 1 << 20
+)
+
+// standing are the services that are called all the time, by how many workers, and
+// how long each of them waits between two calls.
+var standing = []struct {
+	engine  string
+	workers int
+	pause   time.Duration
+}{
+	{"systemd", 2, 600 * time.Millisecond},
+	{"image", 2, 600 * time.Millisecond},
+	{"podman", 1, 1500 * time.Millisecond},
+	{"docker", 1, 2500 * time.Millisecond},
+}
+
+// A worker makes calls for its own namespaces, one after the other, and so knows
+// what has to run in each of them.
+type worker struct {
+	*scene
+	own    []string
+	pause  time.Duration
+	random *rand.Rand
+	want   map[string]*request // what the last call of a namespace brought about
+	tally  tally
+	did    map[string]int // by action
+}
+
+// actions are what a worker does, and how often in a hundred.
+var actions = []struct {
+	name   string
+	weight int
+	do     func(w *worker, netns string)
+}{
+	{"start, or replace by one with other arguments", 32, func(w *worker, netns string) { w.start(netns) }},
+	{"ask again for what runs", 15, (*worker).again},
+	{"reload (HUP)", 12, (*worker).reload},
+	{"kill (TERM or KILL), by the kill script", 20, (*worker).kill},
+	{"let it die (SEGV, ABRT or BUS), and ask again at once", 8, (*worker).crash},
+	{"make the network namespace anew, and start", 7, (*worker).remake},
+	{"tripleo-wrapperctl restart", 6, (*worker).restart},
+}
+
+func (w *worker) work(ctx context.Context) {
+	for ctx.Err() == nil {
+		w.act(w.own[w.random.IntN(len(w.own))])
+		select {
+		case <-ctx.Done():
+		case <-time.After(w.pause):
+		}
+	}
+}
+
+func (w *worker) act(netns string) {
+	n := w.random.IntN(100)
+	for _, action := range actions {
+		if n -= action.weight; n < 0 {
+			w.did[action.name]++
+			action.do(w, netns)
+			return
+		}
+	}
+}
+
+func (w *worker) start(netns string) {
+	w.ask(netns, fmt.Sprintf("--dhcp-option=5,10.0.0.%d", w.random.IntN(200)))
+}
+
+func (w *worker) ask(netns string, more ...string) {
+	r := &request{netns: netns, arguments: append(w.arguments(netns), more...)}
+	w.send(r, w.state("wrapper"))
+	w.expect(r)
+}
+
+// expect holds that a request that succeeded has its sidecar. After one that
+// failed, nobody knows what runs.
+func (w *worker) expect(r *request) {
+	delete(w.want, r.netns)
+	if !w.tally.count(r) {
+		return
+	}
+	pid, err := w.pid(r.netns)
+	if err != nil {
+		w.tally.lose("%s: exit status 0, but %v", r.netns, err)
+		return
+	}
+	if why := w.isOf(pid, r); why != "" {
+		w.tally.lose("%s: exit status 0, but %s", r.netns, why)
+		return
+	}
+	w.tally.running++
+	w.want[r.netns] = r
+}
+
+// runningIn returns what runs in a namespace, and starts it if nothing does.
+func (w *worker) runningIn(netns string) (r *request, pid int, ok bool) {
+	r = w.want[netns]
+	if r == nil {
+		w.start(netns)
+		return nil, 0, false
+	}
+	pid, err := w.pid(netns)
+	if err != nil {
+		w.tally.lose("%s: what ran there: %v", netns, err)
+		delete(w.want, netns)
+		return nil, 0, false
+	}
+	return r, pid, true
+}
+
+func (w *worker) again(netns string) {
+	r, _, ok := w.runningIn(netns)
+	if ok {
+		w.ask(netns, r.arguments[len(w.arguments(netns)):]...)
+	}
+}
+
+// killScript calls the kill script as Neutron does, and says whether it succeeded.
+func (w *worker) killScript(netns, signal string, pid int) bool {
+	r := &request{netns: netns}
+	if err := r.run(filepath.Join(w.dir, "kill_scripts", "fault-kill"), signal, strconv.Itoa(pid)); err != nil {
+		w.tally.lose("%s: calling the kill script: %v", netns, err)
+		return false
+	}
+	return w.tally.count(r)
+}
+
+func (w *worker) reload(netns string) {
+	r, pid, ok := w.runningIn(netns)
+	if !ok || !w.killScript(netns, "HUP", pid) {
+		return
+	}
+	if why := w.isOf(pid, r); why != "" {
+		w.tally.lose("%s: after a reload, %s", netns, why)
+	}
+}
+
+func (w *worker) kill(netns string) {
+	_, pid, ok := w.runningIn(netns)
+	if !ok || !w.killScript(netns, []string{"9", "15"}[w.random.IntN(2)], pid) {
+		return
+	}
+	delete(w.want, netns)
+	deadline := time.Now().Add(goneTime)
+	for syscall.Kill(pid, 0) == nil {
+		if time.Now().After(deadline) {
+			w.tally.lose("%s: process %d was killed and is there after %v", netns, pid, goneTime)
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (w *worker) crash(netns string) {
+	r, pid, ok := w.runningIn(netns)
+	if !ok {
+		return
+	}
+	signals := []syscall.Signal{syscall.SIGSEGV, syscall.SIGABRT, syscall.SIGBUS}
+	if err := syscall.Kill(pid, signals[w.random.IntN(len(signals))]); err != nil {
+		w.tally.lose("%s: process %d, which ran: %v", netns, pid, err)
+	}
+	w.ask(netns, r.arguments[len(w.arguments(netns)):]...)
+}
+
+func (w *worker) remake(netns string) {
+	delete(w.want, netns)
+	check(command("ip", "netns", "del", netns))
+	check(command("ip", "netns", "add", netns))
+	w.start(netns)
+}
+
+func (w *worker) restart(netns string) {
+	old, _, ok := w.runningIn(netns)
+	if !ok {
+		return
+	}
+	r := &request{netns: netns, arguments: old.arguments}
+	if err := r.run("tripleo-wrapperctl", "restart", w.name, netns); err != nil {
+		w.tally.lose("%s: calling tripleo-wrapperctl: %v", netns, err)
+		return
+	}
+	w.expect(r)
+}
+
+// A disturbance is a fault or an attack, for services of its own or for the
+// standing ones.
+type disturbance struct {
+	name string
+	run  func(scenes []*scene) tally
+}
+
+// disturbances are all rows of faults in their short form, mishaps of the standing
+// services, and all attacks of the tests.
+func disturbances(attacks string) []disturbance {
+	var all []disturbance
+	for _, r := range rows {
+		all = append(all, disturbance{r.fault, func([]*scene) tally { return runRow(&r, r.short) }})
+	}
+	standing := func(name string, f func(s *scene)) {
+		all = append(all, disturbance{"standing services: " + name, func(scenes []*scene) (t tally) {
+			for _, s := range scenes {
+				f(s)
+			}
+			return t
+		}})
+	}
+	standing("activator killed (-9), ten times", func(s *scene) {
+		for range 10 {
+			if pid := s.activatorPID(); pid > 1 {
+				try("kill", "-9", strconv.Itoa(pid))
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+	})
+	standing("activator stopped", func(s *scene) { try("systemctl", "stop", s.name+".service") })
+	standing("socket restarted", func(s *scene) { try("systemctl", "restart", s.name+".socket") })
+	standing("daemon-reload", func(*scene) { try("systemctl", "daemon-reload") })
+	standing("daemon-reexec", func(*scene) { try("systemctl", "daemon-reexec") })
+	return append(all, disturbance{"all attacks of TestAttacks", func([]*scene) tally { return runAttacks(attacks) }})
+}
+
+// runAttacks runs the test of all attacks.
+func runAttacks(program string) (t tally) {
+	ctx, cancel := context.WithTimeout(context.Background(), attackTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, "-test.run=^TestAttacks$", "-test.timeout="+attackTime.String())
+	cmd.Dir = filepath.Dir(program)
+	cmd.WaitDelay = 5 * time.Second
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.lose("%v: %s", err, out)
+	}
+	return t
+}
+
+// A pass is what was there when each disturbance had come once more.
+type pass struct {
+	at         time.Duration
+	requests   int // of disturbances, up to now
+	sidecars   int
+	activators int
+	memory     int64 // of all activators, in bytes
+	inventory  *inventory
+}
+
+// A soak's course, for its report.
+type soak struct {
+	began                 time.Time
+	took                  time.Duration
+	seed                  uint64
+	scenes                []*scene
+	workers               []*worker
+	faults                tally
+	disturbed             map[string]int
+	seconds               map[string]float64
+	passes                []pass
+	empty, first, ended   *inventory
+	left                  map[string][]string
+	problems              []string
+	requests, disturbings int
+}
+
+// runSoak soaks for a time, and writes what came of it to a file. It says whether
+// all was well.
+func runSoak(length time.Duration, seed uint64, attacks, report string) bool {
+	k := &soak{began: time.Now(), seed: seed, disturbed: map[string]int{}, seconds: map[string]float64{}}
+	// What Podman, Docker and ip-netns(8) leave when they are first used is there
+	// before all.
+	for _, kind := range standing {
+		s := newScene(kind.engine, 1)
+		s.call(s.namespaces[0])
+		s.end()
+	}
+	sh("podman run --rm --privileged --pid=host --network=host localhost/agent true; journalctl --sync")
+	sh("systemctl daemon-reexec")
+	k.empty = takeInventory()
+	random := rand.New(rand.NewPCG(seed, 0))
+	for i, kind := range standing {
+		s := newScene(kind.engine, kind.workers*soakNamespaces)
+		k.scenes = append(k.scenes, s)
+		for j := range kind.workers {
+			k.workers = append(k.workers, &worker{
+				scene: s, own: s.namespaces[j*soakNamespaces : (j+1)*soakNamespaces], pause: kind.pause,
+				random: rand.New(rand.NewPCG(seed, uint64(10*(i+1)+j))), want: map[string]*request{}, did: map[string]int{},
+			})
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), length)
+	defer cancel()
+	var working sync.WaitGroup
+	for _, w := range k.workers {
+		working.Go(func() {
+			defer func() {
+				if err := recover(); err != nil {
+					w.tally.lose("%s: %v", w.name, err)
+				}
+			}()
+			w.work(ctx)
+		})
+	}
+	all := disturbances(attacks)
+	for ctx.Err() == nil {
+		random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		for _, d := range all {
+			if ctx.Err() != nil {
+				break
+			}
+			k.disturb(d)
+			select {
+			case <-ctx.Done():
+			case <-time.After(soakPause):
+			}
+		}
+		k.look()
+	}
+	working.Wait()
+	k.finish()
+	k.judge(length)
+	k.took = time.Since(k.began)
+	text := k.report()
+	fmt.Print(text)
+	if report != "" {
+		check(os.WriteFile(report, []byte(text), 0o644))
+	}
+	return len(k.problems) == 0
+}
+
+func (k *soak) disturb(d disturbance) {
+	began := time.Now()
+	t := d.run(k.scenes)
+	k.disturbed[d.name]++
+	k.seconds[d.name] += time.Since(began).Seconds()
+	k.disturbings++
+	k.faults.requests += t.requests
+	k.faults.running += t.running
+	k.faults.refused += t.refused
+	k.faults.lost += t.lost
+	k.faults.duplicates += t.duplicates
+	for _, note := range t.notes {
+		k.problem("%s: %s", d.name, note)
+	}
+	fmt.Fprintf(os.Stderr, "%6.0f s: %s: %d requests, %d lost, in %.1f s\n",
+		time.Since(k.began).Seconds(), d.name, t.requests, t.lost, time.Since(began).Seconds())
+}
+
+func (k *soak) problem(format string, args ...any) {
+	problem := fmt.Sprintf(format, args...)
+	fmt.Fprintln(os.Stderr, "    "+problem)
+	k.problems = append(k.problems, problem)
+}
+
+// look takes an inventory in the midst of it all.
+func (k *soak) look() {
+	p := pass{at: time.Since(k.began), requests: k.faults.requests, inventory: takeInventory()}
+	for _, pids := range dnsmasqs() {
+		p.sidecars += len(pids)
+	}
+	for _, s := range k.scenes {
+		if pid := s.activatorPID(); pid > 0 {
+			p.activators++
+			p.memory += memoryOf("/proc/" + strconv.Itoa(pid))
+		}
+	}
+	k.passes = append(k.passes, p)
+	if k.first == nil {
+		k.first = p.inventory
+	}
+}
+
+// finish has each standing service show once more that it works, and takes all
+// away.
+func (k *soak) finish() {
+	for _, w := range k.workers {
+		for _, netns := range w.own {
+			w.start(netns)
+			if w.want[netns] == nil {
+				w.tally.lose("%s: the faults are over and a call still fails", netns)
+			}
+		}
+	}
+	processes := dnsmasqs()
+	for _, s := range k.scenes {
+		for _, netns := range s.namespaces {
+			if pids := processes[s.pidFile(netns)]; len(pids) != 1 {
+				k.faults.duplicates++
+				k.problem("%s has processes %v", netns, pids)
+			}
+		}
+		for _, problem := range s.problems {
+			k.problem("%s", problem)
+		}
+		s.end()
+	}
+	try("systemctl", "reset-failed")
+	// What systemd still knows is what counts, and not the size of its heap.
+	try("systemctl", "daemon-reexec")
+	deadline := time.Now().Add(settleTime)
+	for {
+		k.ended = takeInventory()
+		k.left = map[string][]string{}
+		for _, kind := range namedKinds {
+			if left := k.ended.more(k.empty, kind); len(left) > 0 {
+				k.left[kind] = left
+			}
+		}
+		if len(k.left) == 0 && k.ended.numbers["descriptors of systemd"] <= k.empty.numbers["descriptors of systemd"] || time.Now().After(deadline) {
+			return
+		}
+		time.Sleep(2 * time.Second)
+	}
+}
+
+// judge adds up, and says what is not as it has to be.
+func (k *soak) judge(length time.Duration) {
+	k.requests = k.faults.requests
+	for _, w := range k.workers {
+		k.requests += w.tally.requests
+		for _, note := range w.tally.notes {
+			k.problem("%s", note)
+		}
+	}
+	if least := int(float64(soakRequests) * length.Seconds() / soakTime.Seconds()); k.requests < least {
+		k.problem("%d requests were made, less than %d", k.requests, least)
+	}
+	for _, kind := range namedKinds {
+		if left := k.left[kind]; len(left) > 0 {
+			k.problem("left behind: %d %s, such as %s", len(left), kind, strings.Join(left[:min(5, len(left))], " "))
+			fmt.Fprintf(os.Stderr, "left behind:\n    %s\n", strings.Join(left, "\n    "))
+		}
+	}
+	if now, then := k.ended.numbers["descriptors of systemd"], k.empty.numbers["descriptors of systemd"]; now > then {
+		k.problem("systemd has %d descriptors open, and had %d", now, then)
+	}
+	for _, span := range []struct {
+		what      string
+		then, now *inventory
+	}{{"before", k.empty, k.ended}, {"after the first pass", k.first, k.passes[len(k.passes)-1].inventory}} {
+		if grown := span.now.numbers["memory of systemd"] - span.then.numbers["memory of systemd"]; grown > memoryGrowth {
+			k.problem("systemd has %d bytes of memory more than %s", grown, span.what)
+		}
+	}
+}
+
+func (k *soak) report() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, soakHead, k.took.Round(time.Second), k.seed)
+	fmt.Fprintf(&b, "## Requests\n\n| service | requests | done | refused with reason | lost | duplicates |\n| --- | ---: | ---: | ---: | ---: | ---: |\n")
+	for i, kind := range standing {
+		var t tally
+		for _, w := range k.workers {
+			if w.scene == k.scenes[i] {
+				t.requests += w.tally.requests
+				t.refused += w.tally.refused
+				t.lost += w.tally.lost
+			}
+		}
+		fmt.Fprintf(&b, "| standing, %s | %d | %d | %d | %d | 0 |\n", kind.engine, t.requests, t.requests-t.refused-t.lost, t.refused, t.lost)
+	}
+	fmt.Fprintf(&b, "| those of faults | %d | | %d | %d | %d |\n| **all** | **%d** | | | | |\n\n", k.faults.requests, k.faults.refused, k.faults.lost, k.faults.duplicates, k.requests)
+
+	fmt.Fprintf(&b, "Why standing services refused:\n\n")
+	reasons := map[string]int{}
+	for _, w := range k.workers {
+		for reason, n := range w.tally.reasons {
+			reasons[reason] += n
+		}
+	}
+	for _, reason := range byCount(reasons) {
+		fmt.Fprintf(&b, "- %d: %s\n", reasons[reason], strings.ReplaceAll(reason, "`", "'"))
+	}
+
+	fmt.Fprintf(&b, "\n| what the callers did | times |\n| --- | ---: |\n")
+	for _, action := range actions {
+		n := 0
+		for _, w := range k.workers {
+			n += w.did[action.name]
+		}
+		fmt.Fprintf(&b, "| %s | %d |\n", action.name, n)
+	}
+
+	fmt.Fprintf(&b, "\n## Disturbances\n\n| what | times | seconds each |\n| --- | ---: | ---: |\n")
+	for _, name := range byCount(k.disturbed) {
+		fmt.Fprintf(&b, "| %s | %d | %.1f |\n", name, k.disturbed[name], k.seconds[name]/float64(k.disturbed[name]))
+	}
+
+	fmt.Fprintf(&b, "\n## What is there\n\n| | before | after the first pass | at the end |\n| --- | ---: | ---: | ---: |\n")
+	for _, kind := range slices.Concat(namedKinds, countedKinds) {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", kind, k.empty.show(kind), k.first.show(kind), k.ended.show(kind))
+	}
+
+	fmt.Fprintf(&b, "\nNot counted above are, at the end:\n\n")
+	for _, other := range ofOthers {
+		fmt.Fprintf(&b, "- %d names that begin with `%s`: %s\n", k.ended.others[other.prefix], other.prefix, other.why)
+	}
+
+	fmt.Fprintf(&b, "\n## On the way\n\n| minutes | sidecars | activators | their memory | systemd's memory | its descriptors | control groups | mounts | units | files |\n")
+	fmt.Fprintf(&b, "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+	for _, p := range k.passes {
+		i := p.inventory
+		fmt.Fprintf(&b, "| %.0f | %d | %d | %.1f MiB | %s | %s | %s | %s | %s | %s |\n", p.at.Minutes(), p.sidecars, p.activators, float64(p.memory)/(1<<20),
+			i.show("memory of systemd"), i.show("descriptors of systemd"), i.show("control groups"), i.show("mounts"), i.show("units"), i.show("files"))
+	}
+	if len(k.problems) > 0 {
+		fmt.Fprintf(&b, "\n## What was not well\n\n")
+		for _, problem := range k.problems {
+			fmt.Fprintf(&b, "- %s\n", problem)
+		}
+	}
+	return b.String()
+}
+
+// byCount returns the keys of a map, those with the most first.
+func byCount(counts map[string]int) []string {
+	var keys []string
+	for key := range counts {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, func(a, b string) int {
+		if counts[a] != counts[b] {
+			return counts[b] - counts[a]
+		}
+		return strings.Compare(a, b)
+	})
+	return keys
+}
+
+const soakHead = `# Soak
+
+Made by ` + "`test/soak`" + ` on a throwaway host: %s of real wrapper calls for real
+sidecars of four standing services, one for each engine, beside which one disturbance comes
+after the other: each fault of [faults.md](faults.md), mishaps of the standing services, and
+each attack of [security.md](security.md), in an order that is drawn anew for each pass
+(seed %d).
+
+Each call of a standing service is looked at when it returns: 0 has to mean that the sidecar
+runs, with these arguments, in that namespace, in its unit; that one that was killed is gone;
+that one that was reloaded is the same process. Everything else has to be an error with a
+reason. When the time is over, each network namespace is asked for once more, which has to
+succeed; then all definitions, namespaces and directories are taken away, and the host is
+compared with what it was before the first call.
+
+`
