@@ -147,12 +147,8 @@ func (t *text) UnmarshalJSON(value []byte) error {
 		*t = text(one)
 		return nil
 	}
-	var numbers []int
-	if json.Unmarshal(value, &numbers) == nil {
-		content := make([]byte, len(numbers))
-		for i, n := range numbers {
-			content[i] = byte(n)
-		}
+	var content []byte
+	if json.Unmarshal(value, &content) == nil {
 		*t = text(content)
 		return nil
 	}
