@@ -313,7 +313,7 @@ func (o *output) rest() ([]byte, error) {
 // end waits for the end of the output, at most so long.
 func (o *output) end(limit time.Duration) {
 	if o.writer >= 0 {
-		unix.Close(o.writer)
+		_ = unix.Close(o.writer) // closed even if it fails (close(2))
 		o.writer = -1
 	}
 	_ = o.reader.SetReadDeadline(time.Now().Add(limit)) // it is a pipe, which can
@@ -323,5 +323,5 @@ func (o *output) end(limit time.Duration) {
 // close ends the reading, if it has not ended.
 func (o *output) close() {
 	o.end(0)
-	o.reader.Close()
+	_ = o.reader.Close() // nothing more is read
 }

@@ -122,8 +122,7 @@ func (a *Activator) takeNames(ctx context.Context) (*beneath.Dir, []string, erro
 	defer cancel()
 	names, err := spool.Take(ctx, dir)
 	if err != nil {
-		dir.Close()
-		return nil, nil, err
+		return nil, nil, errors.Join(err, dir.Close())
 	}
 	return dir, names, nil
 }

@@ -265,7 +265,7 @@ func ask(ctx context.Context, service *conf.Service, method string, reply any) e
 		return fmt.Errorf("calling the activator: %w; see: systemctl status %s", err, layout.SocketUnit(service.Name))
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // ends the call, which says so
 	err = varlink.DoCall(conn, method, struct{}{}, reply)
 	var refusal *varlink.RemoteError
 	var why protocol.Failure

@@ -45,7 +45,7 @@ func dial(socket string) (*os.File, error) {
 		err = unix.SetNonblock(fd, true)
 	}
 	if err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd) // not in use yet
 		return nil, fmt.Errorf("connecting to %s: %w", socket, err)
 	}
 	return os.NewFile(uintptr(fd), socket), nil

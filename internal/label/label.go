@@ -52,7 +52,7 @@ func (l *Labels) Files(dir *beneath.Dir, names ...string) error {
 			return err
 		}
 		err = l.label(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
-		f.Close()
+		_ = f.Close() // only names the file (O_PATH)
 		if err != nil {
 			return fmt.Errorf("giving %s the SELinux type %s: %w", f.Name(), fileType, err)
 		}

@@ -154,7 +154,7 @@ func ReadParameters(parameters json.RawMessage, v any) error {
 func (s *Service) ServeConn(ctx context.Context, conn *net.UnixConn) error {
 	// When there is no more serving to do, a connection without a call under
 	// way must not hold things up until its deadline.
-	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Now()) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) }) // fails if closed
 	defer stop()
 	reader := bufio.NewReader(conn)
 	for ctx.Err() == nil {
