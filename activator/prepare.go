@@ -62,7 +62,7 @@ func preparedWith(service *options.Service, client []byte) []byte {
 }
 
 func prepare(service *options.Service, client []byte) error {
-	if err := os.MkdirAll(service.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(service.Dir, 0o755); err != nil { // #nosec G301 -- agents run programs in it, as any user
 		return err
 	}
 	top, err := beneath.Open(service.Dir)

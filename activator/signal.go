@@ -159,7 +159,7 @@ func awaitExit(ctx context.Context, pidfd int, limit time.Duration) bool {
 		}
 		// In slices, so that the end of ctx is seen.
 		ms := int(min(left, time.Second).Milliseconds()) + 1
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, ms)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, ms) // #nosec G115 -- a descriptor is a C int
 		if err == nil && n > 0 {
 			return true
 		}

@@ -383,7 +383,7 @@ func (a *Activator) recorded(netns string) record {
 		return record{}
 	}
 	r.when = info.ModTime()
-	if r.arguments, err = os.ReadFile(name); err != nil {
+	if r.arguments, err = os.ReadFile(name); err != nil { // #nosec G304 -- below layout.RuntimeDir, which is root's alone
 		return record{}
 	}
 	if r.namespace, err = os.ReadFile(layout.NetnsFile(a.service.Name, netns)); err != nil {

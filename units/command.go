@@ -108,7 +108,7 @@ func unescape(text, instanceName string) (string, int, error) {
 			return "", 0, err
 		}
 		if two == `\x` {
-			return string([]byte{byte(code)}), 2 + digits, nil
+			return string([]byte{byte(code)}), 2 + digits, nil // #nosec G115 -- two hexadecimal digits
 		}
 		return string(rune(code)), 2 + digits, nil
 	}

@@ -98,7 +98,7 @@ func convertFile(name string) ([]convert.Definition, error) {
 	if info.Size() > maxConverted {
 		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxConverted)
 	}
-	content, err := os.ReadFile(name)
+	content, err := os.ReadFile(name) // #nosec G304 -- an argument of the caller's
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +121,7 @@ func (c *control) writeDefinitions(definitions []converted, dir string) error {
 }
 
 func writeNew(name, text string) error {
+	// #nosec G302 G304 -- the caller says where; no secret, and check reads it as anybody
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("%s is there already and was left as it is; move it away, or use another --output", name)

@@ -161,14 +161,14 @@ func (m *Manager) Restarts(ctx context.Context, unit string) (int, error) {
 // microseconds since 1970 (UTC); 0 if it has none.
 func (m *Manager) MainStarted(ctx context.Context, unit string) (int64, error) {
 	usec, err := property[uint64](ctx, m, ofService, unit, "ExecMainStartTimestamp")
-	return int64(usec), err
+	return int64(usec), err // #nosec G115 -- overflows in 292,000 years
 }
 
 // ActiveSince returns when a unit came up last, in microseconds since 1970
 // (UTC); 0 if it never did.
 func (m *Manager) ActiveSince(ctx context.Context, unit string) (int64, error) {
 	usec, err := property[uint64](ctx, m, ofUnit, unit, "ActiveEnterTimestamp")
-	return int64(usec), err
+	return int64(usec), err // #nosec G115 -- overflows in 292,000 years
 }
 
 // The interfaces that properties are of.
@@ -227,7 +227,7 @@ func (m *Manager) restart(ctx context.Context, unit, mode string) (State, error)
 func (m *Manager) Attach(ctx context.Context, unit string, pids []int) error {
 	numbers := make([]uint32, len(pids))
 	for i, pid := range pids {
-		numbers[i] = uint32(pid)
+		numbers[i] = uint32(pid) // #nosec G115 -- a pid is positive
 	}
 	err := m.do(ctx, func(ctx context.Context, conn *connection) error {
 		return conn.AttachProcessesToUnit(ctx, unit, "", numbers)

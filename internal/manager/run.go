@@ -67,12 +67,12 @@ func (m *Manager) run(ctx context.Context, run *Run) (Outcome, error) {
 		// Its start is done when the command has ended.
 		dbus.PropType("oneshot"),
 		dbus.PropExecStart(run.Words, false),
-		property("TimeoutStartUSec", uint64(run.Timeout.Microseconds())),
-		property("TimeoutStopUSec", uint64((2 * time.Second).Microseconds())),
+		property("TimeoutStartUSec", uint64(run.Timeout.Microseconds())), // #nosec G115 -- of a definition, more than 0
+		property("TimeoutStopUSec", uint64(2*time.Second/time.Microsecond)),
 		property("NetworkNamespacePath", run.Netns),
 		property("LogExtraFields", fields),
-		property("StandardOutputFileDescriptor", godbus.UnixFD(run.Stdout)),
-		property("StandardErrorFileDescriptor", godbus.UnixFD(run.Stderr)),
+		property("StandardOutputFileDescriptor", godbus.UnixFD(run.Stdout)), // #nosec G115 -- a descriptor is a C int
+		property("StandardErrorFileDescriptor", godbus.UnixFD(run.Stderr)),  // #nosec G115 -- a descriptor is a C int
 	}
 	var done chan string
 	tries := 0

@@ -50,7 +50,7 @@ func Units(root, service, serviceDir string) ([]string, error) {
 		}
 		var content []byte
 		if err == nil && info.Mode().IsRegular() {
-			content, err = os.ReadFile(file)
+			content, err = os.ReadFile(file) // #nosec G304 -- in unitDir, which is root's
 		}
 		switch state := layout.StateDir(serviceDir, service); {
 		case err != nil:
@@ -134,7 +134,7 @@ func Keep(file string) error {
 		}
 		return link(kept, target)
 	}
-	content, err := os.ReadFile(file)
+	content, err := os.ReadFile(file) // #nosec G304 -- a unit of the role that Units found
 	if err != nil {
 		return err
 	}
@@ -237,7 +237,7 @@ func restore(file string) (bool, error) {
 		}
 		return true, os.Remove(kept)
 	}
-	content, err := os.ReadFile(kept)
+	content, err := os.ReadFile(kept) // #nosec G304 -- below layout.AdoptedDir, which is root's
 	if err != nil {
 		return false, err
 	}
@@ -257,7 +257,7 @@ func restoreScript(serviceDir, file string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	content, err := os.ReadFile(kept)
+	content, err := os.ReadFile(kept) // #nosec G304 -- below layout.AdoptedDir, which is root's
 	if err != nil {
 		return false, err
 	}
@@ -275,7 +275,7 @@ func restoreScript(serviceDir, file string) (bool, error) {
 // write puts a file in its place, at once or not at all, and its directory if
 // that is not there.
 func write(file string, content []byte, mode fs.FileMode) error {
-	if err := os.MkdirAll(path.Dir(file), 0o755); err != nil {
+	if err := os.MkdirAll(path.Dir(file), 0o755); err != nil { // #nosec G301 -- of units and copies, which have modes of their own
 		return err
 	}
 	dir, err := beneath.Open(path.Dir(file))
@@ -287,7 +287,7 @@ func write(file string, content []byte, mode fs.FileMode) error {
 }
 
 func link(file, target string) error {
-	if err := os.MkdirAll(path.Dir(file), 0o755); err != nil {
+	if err := os.MkdirAll(path.Dir(file), 0o755); err != nil { // #nosec G301 -- of units and copies, which have modes of their own
 		return err
 	}
 	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
