@@ -429,10 +429,11 @@ func swap(t *testing.T, n *netns) (kept, there, back string) {
 	kept = filepath.Join("/run", "kept-"+n.name)
 	write(t, kept, "")
 	must(t, "mount", "--bind", "/run/netns/"+n.name, kept)
-	t.Cleanup(func() { run(t, "umount", "--lazy", kept); os.Remove(kept) })
+	t.Cleanup(func() { run(t, "umount", kept); os.Remove(kept) })
 	name := "/run/netns/" + n.name
 	return kept, fmt.Sprintf("umount --lazy %[1]s; rm -f %[1]s; ln -s /proc/1/ns/net %[1]s", name),
-		fmt.Sprintf("rm -f %[1]s; touch %[1]s; mount --bind %[2]s %[1]s", name, kept)
+		// One on top of the other would be mounted on kept, too.
+		fmt.Sprintf("umount --quiet --lazy %[1]s; rm -f %[1]s; touch %[1]s; mount --bind %[2]s %[1]s", name, kept)
 }
 
 func script(t *testing.T, name, text string) {
