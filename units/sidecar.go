@@ -171,7 +171,10 @@ func containerWords(s *conf.Service) []string {
 		words = append(words, "--env="+name)
 	}
 	words = append(words,
-		"--volume="+layout.NetnsDir+":"+layout.NetnsDir+":shared",
+		// A sidecar sees new network namespaces and makes none. With "shared", each
+		// name would be mounted in each container as one of a group of peers, over
+		// which the kernel goes for each line of a mountinfo that anybody reads.
+		"--volume="+layout.NetnsDir+":"+layout.NetnsDir+":rslave",
 		quote("--volume="+s.Dir+":"+s.Dir+":shared"),
 		"--volume=/dev/log:/dev/log")
 	for _, mount := range mounts(s) {

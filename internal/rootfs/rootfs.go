@@ -35,6 +35,9 @@ type Bind struct {
 	Source, Destination string
 	ReadOnly            bool
 	Optional            bool // left out where there is no source
+	// Slave is of a source that the sidecar mounts nothing below: it sees what
+	// the host mounts, and is no peer that the kernel has to look at for that.
+	Slave bool
 }
 
 // ofHost is what a privileged container has of its host. /dev/log is a link to
@@ -45,7 +48,7 @@ var ofHost = []Bind{
 	{Source: "/run/systemd/journal", Destination: "/run/systemd/journal", ReadOnly: true},
 	{Source: "/etc/hosts", Destination: "/etc/hosts", ReadOnly: true, Optional: true},
 	{Source: "/etc/resolv.conf", Destination: "/etc/resolv.conf", ReadOnly: true, Optional: true},
-	{Source: layout.NetnsDir, Destination: layout.NetnsDir},
+	{Source: layout.NetnsDir, Destination: layout.NetnsDir, Slave: true},
 }
 
 // Enter has the calling thread, of what becomes the sidecar in a network
@@ -96,9 +99,15 @@ func take(binds []Bind) ([]tree, error) {
 		if err == unix.ENOENT && bind.Optional {
 			continue
 		}
-		if err == nil && bind.ReadOnly {
-			err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE,
-				&unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+		var attr unix.MountAttr
+		if bind.ReadOnly {
+			attr.Attr_set = unix.MOUNT_ATTR_RDONLY
+		}
+		if bind.Slave {
+			attr.Propagation = unix.MS_SLAVE
+		}
+		if err == nil && attr != (unix.MountAttr{}) {
+			err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr)
 		}
 		if err != nil {
 			return nil, &os.PathError{Op: "binding", Path: bind.Source, Err: err}
