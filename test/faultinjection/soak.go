@@ -108,6 +108,7 @@ func (w *worker) ask(netns string, more ...string) {
 func (w *worker) expect(r *request) {
 	delete(w.want, r.netns)
 	if !w.tally.count(r) {
+		fmt.Fprintf(os.Stderr, "    %s, %s: exit status %d: %s\n", w.engine, r.netns, r.status, strings.TrimSpace(r.stderr))
 		return
 	}
 	pid, err := w.pid(r.netns)
@@ -304,7 +305,7 @@ func runSoak(length time.Duration, seed uint64, attacks, report string) bool {
 		s.call(s.namespaces[0])
 		s.end()
 	}
-	sh("podman run --rm --privileged --pid=host --network=host localhost/agent true; journalctl --sync")
+	sh("podman run --rm --privileged --pid=host --network=host localhost/agent true; podman secret ls; journalctl --sync")
 	sh("systemctl daemon-reexec")
 	k.empty = takeInventory()
 	random := rand.New(rand.NewPCG(seed, 0))
