@@ -56,7 +56,7 @@ func supervision(s *conf.Service) string {
 		// Killed means stopped, by Neutron or by an operator; conmon and shells
 		// report a killed process as 128 and the signal's number. A sidecar
 		// whose network namespace is gone (EXIT_NETWORK, a name that systemd before
-		// 244 does not know here) has nowhere to come back to.
+		// 243 does not know here) has nowhere to come back to.
 		setting("RestartPreventExitStatus", "SIGKILL SIGTERM 137 143 225") +
 		setting("SuccessExitStatus", "SIGKILL SIGTERM 137 143") +
 		setting("KillMode", killMode(s)) +

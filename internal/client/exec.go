@@ -274,7 +274,11 @@ func holdNetns(namespace, record string, command []string) ([]string, error) {
 			return nil, notLeft(err)
 		}
 		if string(recorded) != id.String() {
-			return nil, fmt.Errorf("the network namespace is gone: it has been made again since; %s", ask)
+			why := "it has been made again since"
+			if namespace == netns.Own {
+				why += ", or systemd, before version 242, did not enter it"
+			}
+			return nil, fmt.Errorf("the network namespace is gone: %s; %s", why, ask)
 		}
 	}
 	i := slices.Index(command, layout.PodmanNetwork+namespace)

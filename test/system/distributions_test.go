@@ -17,7 +17,7 @@ func TestNetnsUnknownToSystemd(t *testing.T) {
 	s.dropIn(t, "[Service]\nNetworkNamespacePath=\n")
 	n := s.netns()
 	r := s.call(n, n.arguments()...)
-	if r.status != 225 || !strings.Contains(r.stderr, "network namespace is gone") {
+	if r.status != 225 || !strings.Contains(r.stderr, "systemd, before version 242, did not enter it") {
 		t.Errorf("status %d: %s", r.status, r.stderr)
 	}
 }
