@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -81,7 +82,13 @@ func run(args []string) error {
 	return serve(service)
 }
 
+// garbage is how much of it may come to what is in use before it is collected,
+// in percent. With Go's default of 100, a thousand requests in flight take 43 MB;
+// the collector's work is 3 % of what such a burst takes.
+const garbage = 25
+
 func serve(service *options.Service) error {
+	debug.SetGCPercent(garbage)
 	listeners, err := sockets()
 	if err != nil {
 		return err
