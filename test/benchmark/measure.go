@@ -133,27 +133,17 @@ func measureOwn(command ...string) (measurement, error) {
 	return measurement{wall: time.Since(began), cpu: cpu}, err
 }
 
-// With many sidecars running, what takes seconds is measured in fewer rounds.
-const (
-	manyRunning = 500
-	slowRounds  = 5
-)
-
 // calls measures single calls, with more and more sidecars running.
 func (b *bench) calls() error {
 	for _, n := range b.plan.running {
 		b.grow(n)
 		say("single calls, %d running", n)
-		for round := range b.plan.Rounds {
-			slowToo := n < manyRunning || round < slowRounds
+		for range b.plan.Rounds {
 			for _, c := range b.shuffled(func(c *contender) bool { return c.maxRunning == 0 || c.maxRunning >= n }) {
 				b.call(c, warm)
-				if c.ours() && slowToo {
+				if c.ours() {
 					b.call(c, cold)
 				}
-			}
-			if !slowToo {
-				continue
 			}
 			if err := b.reload(); err != nil {
 				return err
@@ -231,11 +221,10 @@ func measure(command ...string) (m measurement, err error) {
 	return c.stop(time.Now())
 }
 
-// bursts measures many calls at once: in as many rounds as start a hundred
-// sidecars, but in three at least.
+// bursts measures many calls at once.
 func (b *bench) bursts() error {
 	for _, n := range b.plan.bursts {
-		for range min(b.plan.Rounds, max(3, 100/n)) {
+		for range b.plan.Rounds {
 			for _, c := range b.shuffled(func(c *contender) bool { return c.maxBurst >= n }) {
 				m, err := b.burst(c, n)
 				if b.try(c, err) {
