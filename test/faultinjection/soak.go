@@ -108,7 +108,7 @@ func (w *worker) ask(netns string, more ...string) {
 func (w *worker) expect(r *request) {
 	delete(w.want, r.netns)
 	if !w.tally.count(r) {
-		fmt.Fprintf(os.Stderr, "    %s, %s: exit status %d: %s\n", w.engine, r.netns, r.status, strings.TrimSpace(r.stderr))
+		w.refused(r)
 		return
 	}
 	pid, err := w.pid(r.netns)
@@ -122,6 +122,11 @@ func (w *worker) expect(r *request) {
 	}
 	w.tally.running++
 	w.want[r.netns] = r
+}
+
+// refused logs what a caller sees.
+func (w *worker) refused(r *request) {
+	fmt.Fprintf(os.Stderr, "    %s, %s: exit status %d: %s\n", w.engine, r.netns, r.status, strings.TrimSpace(r.stderr))
 }
 
 // runningIn returns what runs in a namespace, and starts it if nothing does.
@@ -154,7 +159,14 @@ func (w *worker) killScript(netns, signal string, pid int) bool {
 		w.tally.lose("%s: calling the kill script: %v", netns, err)
 		return false
 	}
-	return w.tally.count(r)
+	if w.tally.count(r) {
+		return true
+	}
+	w.refused(r)
+	if strings.Contains(r.stderr, "No such process") {
+		w.tally.lose("%s: process %d ran, and has ended and not come back", netns, pid)
+	}
+	return false
 }
 
 func (w *worker) reload(netns string) {
