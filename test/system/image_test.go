@@ -183,6 +183,39 @@ func TestImageUpdate(t *testing.T) {
 	}
 }
 
+// A sidecar with a file system of its own sees a network namespace that is made
+// when it runs already, and is no peer of the host's mounts: with as many
+// sidecars as namespaces, the kernel would go over all of them again and again.
+func TestNetnsSlave(t *testing.T) {
+	for _, engine := range []string{"podman", "image", "docker"} {
+		t.Run(engine, func(t *testing.T) {
+			s := define(t, engine, dnsmasq)
+			pid := s.start(s.netns())
+			late := "/run/netns/" + s.netns().name
+			inside := fmt.Sprintf("/proc/%d/root%s", pid, late)
+			if got, want := inode(t, inside), inode(t, late); got != want {
+				t.Errorf("%s is %s for the sidecar, want %s", late, got, want)
+			}
+			mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen := 0
+			for line := range strings.Lines(string(mounts)) {
+				if fields := strings.Fields(line); strings.HasPrefix(fields[4], "/run/netns") {
+					seen++
+					if strings.Contains(line, " shared:") || !strings.Contains(line, " master:") {
+						t.Errorf("not a slave: %s", line)
+					}
+				}
+			}
+			if seen < 3 { // the directory and two namespaces
+				t.Errorf("%d mounts at /run/netns", seen)
+			}
+		})
+	}
+}
+
 // An image is pulled by the host's network, and the sidecar is in its own all
 // the same. Nothing can be pulled on a throwaway host: a stand-in for Podman
 // takes an image of the host, and notes in which network it was asked.
