@@ -429,7 +429,9 @@ func try(name string, args ...string) bool { return command(name, args...) == ni
 func sh(script string) { check(command("sh", "-c", script)) }
 
 func output(name string, args ...string) string {
-	out, err := exec.Command(name, args...).Output()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, name, args...).Output()
 	check(err)
 	return strings.TrimSpace(string(out))
 }

@@ -268,10 +268,12 @@ func disturbances(attacks string) []disturbance {
 func runAttacks(program string) (t tally) {
 	ctx, cancel := context.WithTimeout(context.Background(), attackTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "-test.run=^TestAttacks$", "-test.timeout="+attackTime.String())
+	cmd := exec.CommandContext(ctx, program, "-test.run=^TestAttacks$", "-test.v", "-test.timeout="+attackTime.String())
 	cmd.Dir = filepath.Dir(program)
 	cmd.WaitDelay = 5 * time.Second
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := cmd.CombinedOutput()
+	// A program that has no such test ends well, too.
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestAttacks (") {
 		t.lose("%v: %s", err, out)
 	}
 	return t
@@ -308,7 +310,13 @@ type soak struct {
 
 // runSoak soaks for a time, and writes what came of it to a file. It says whether
 // all was well.
-func runSoak(length time.Duration, seed uint64, attacks, report string) bool {
+func runSoak(length time.Duration, seed uint64, attacks, report string) (well bool) {
+	defer func() {
+		if err := recover(); err != nil { // a step of its own failed, see check
+			fmt.Fprintf(os.Stderr, "the soak is broken off: %v\n", err)
+			well = false
+		}
+	}()
 	k := &soak{began: time.Now(), seed: seed, disturbed: map[string]int{}, seconds: map[string]float64{}}
 	// What Podman, Docker and ip-netns(8) leave when they are first used is there
 	// before all.
