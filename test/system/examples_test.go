@@ -33,16 +33,22 @@ type helper struct {
 	in      *netns
 }
 
-// forExample has a test go through each engine that an example is for.
+// forExample has a test go through each engine that an example is for, and
+// through Podman once more with no more privilege than the helper needs.
 func forExample(t *testing.T, program string, test func(t *testing.T, s *service)) {
 	for _, engine := range []string{"systemd", "podman"} {
-		t.Run(engine, func(t *testing.T) { test(t, putExample(t, engine, program)) })
+		t.Run(engine, func(t *testing.T) { test(t, putExample(t, engine, program, "")) })
 	}
+	t.Run("podman, not privileged", func(t *testing.T) {
+		s := putExample(t, "podman", program, "privileged = false\ncontainer_options = "+neededOptions(t, program)+"\n")
+		s.useRunc(t)
+		test(t, s)
+	})
 }
 
 // putExample puts an example in place as an operator does. For Podman its
-// comments say what to change.
-func putExample(t *testing.T, engine, program string) *service {
+// comments say what to change. Keys are put before those of the example.
+func putExample(t *testing.T, engine, program, keys string) *service {
 	t.Helper()
 	s := &service{t: t, name: "neutron-" + program, dir: neutronDir, engine: engine}
 	content, err := os.ReadFile(filepath.Join(exampleDir, s.name+".toml"))
@@ -61,7 +67,7 @@ func putExample(t *testing.T, engine, program string) *service {
 		t.Cleanup(func() { run(t, "podman", "untag", image[1], image[1]) })
 		put(t, configDir+"/neutron.conf", "[AGENT]\nkill_scripts_path = /var/lib/neutron/kill_scripts\n")
 	}
-	put(t, s.file(), text)
+	put(t, s.file(), keys+text)
 	t.Cleanup(s.remove)
 	r := run(t, "tripleo-wrapperctl", "check", s.file())
 	if r.status != 0 || r.stderr != "" || !strings.HasPrefix(r.stdout, "No problems.") {
@@ -443,8 +449,8 @@ func TestExampleKeepalivedStateChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Remove(program) })
-	keepalived := putExample(t, "systemd", "keepalived")
-	s := putExample(t, "systemd", "keepalived-state-change")
+	keepalived := putExample(t, "systemd", "keepalived", "")
+	s := putExample(t, "systemd", "keepalived-state-change", "")
 	k := newHelper(t, *keepalived, "qrouter")
 	h := &helper{service: s, program: "keepalived-state-change", id: k.id, in: k.in}
 	t.Cleanup(func() { run(t, "systemctl", "stop", s.unit(h.in.name)) })
