@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Where examples are installed, and what all of them have in common.
@@ -157,7 +158,15 @@ func (h *helper) start(pidFiles []string, arguments ...string) []int {
 		if err != nil {
 			h.t.Fatalf("%s: %v", file, err)
 		}
-		if command := cmdline(h.t, pid); !strings.Contains(strings.Join(command, " "), h.id) {
+		command := cmdline(h.t, pid)
+		// When haproxy's master has written its pid file, it becomes haproxy once
+		// more, which can come right behind the activator's look at it. For the
+		// blink of that, it has no command line.
+		for deadline := time.Now().Add(time.Second); len(command) == 1 && command[0] == "" && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+			command = cmdline(h.t, pid)
+		}
+		if !strings.Contains(strings.Join(command, " "), h.id) {
 			h.t.Errorf("%s names process %d, %q, which has no %s in its command line", file, pid, command, h.id)
 		}
 		h.checkOwner(h.in, pid)
