@@ -123,6 +123,7 @@ func (a *Activator) Serve(ctx context.Context, listeners []*net.UnixListener) er
 		accepting.Go(func() { a.accept(requests, listener, connections, ending) })
 	}
 	a.forgetRuns()
+	a.keepTemplate()
 	a.notify("READY=1")
 	a.background(func() { a.sync(requests) })
 

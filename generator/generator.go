@@ -19,15 +19,25 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/units"
 )
 
 // Render returns the units of all definitions below root, and the definitions
 // themselves. What is good is rendered whatever else is bad; what is bad has
-// units that say so.
+// units that say so, and the template that its sidecars were started by, so that
+// systemd goes on to look after them.
 func Render(root string) ([]units.File, conf.Set) {
 	set := conf.Load(root)
-	return RenderSet(set), set
+	files := RenderSet(set)
+	for _, broken := range set.Broken {
+		// There is none unless an activator has run since the host was booted.
+		text, err := os.ReadFile(filepath.Join(root, layout.KeptTemplate(broken.Name))) // #nosec G304 -- below layout.RuntimeDir, which is root's alone
+		if err == nil {
+			files = append(files, units.File{Name: layout.TemplateUnit(broken.Name), Text: string(text)})
+		}
+	}
+	return files, set
 }
 
 // RenderSet does so for definitions that have been read.

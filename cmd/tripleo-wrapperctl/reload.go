@@ -25,9 +25,6 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/units"
 )
 
-// generatedDir is where the units of generators are (systemd.generator(7)).
-const generatedDir = "/run/systemd/generator"
-
 func (c *control) reloadCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "reload",
@@ -127,14 +124,14 @@ func (c *control) say(format string, args ...any) {
 // by their names, as systemd was given them last.
 func generated() (map[string]string, error) {
 	texts := map[string]string{}
-	files, err := filepath.Glob(path.Join(generatedDir, layout.Target+".d", "*.conf"))
+	files, err := filepath.Glob(path.Join(layout.GeneratedDir, layout.Target+".d", "*.conf"))
 	if err != nil {
 		return nil, err
 	}
 	for _, file := range files {
 		service := strings.TrimSuffix(path.Base(file), ".conf")
 		for _, unit := range []string{layout.SocketUnit(service), layout.PathUnit(service), layout.ServiceUnit(service)} {
-			text, err := os.ReadFile(path.Join(generatedDir, unit)) // #nosec G304 -- written by systemd's generators alone
+			text, err := os.ReadFile(path.Join(layout.GeneratedDir, unit)) // #nosec G304 -- written by systemd's generators alone
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
 				return nil, err
 			}

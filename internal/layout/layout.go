@@ -34,6 +34,9 @@ const Target = "tripleo-wrappers.target"
 const (
 	// RuntimeDir holds one directory per service, for root alone.
 	RuntimeDir = "/run/tripleo-wrappers"
+	// GeneratedDir is where systemd has generators put their units
+	// (systemd.generator(7), normal-dir).
+	GeneratedDir = "/run/systemd/generator"
 	// NetnsDir is where ip-netns(8) keeps named network namespaces.
 	NetnsDir = "/run/netns"
 	// LogDir is where log = "file" writes, as the role did.
@@ -145,6 +148,12 @@ func RunFile(service, id, suffix string) string {
 // PreparedFile returns the file that says with which options, NUL-separated, a
 // service's state directory was laid out when its socket was made.
 func PreparedFile(service string) string { return path.Join(ServiceRuntimeDir(service), "prepared") }
+
+// KeptTemplate returns the copy of a service's template unit that the generator
+// puts in place while the definition is broken.
+func KeptTemplate(service string) string {
+	return path.Join(ServiceRuntimeDir(service), "sidecar.service")
+}
 
 // LockFile returns the file whose bytes are the locks of the network namespaces
 // of a service.

@@ -355,7 +355,7 @@ func install(all []*contender) error {
 	if find(all, barePodman).call, err = podmanRun(find(all, podman).service()); err != nil {
 		return err
 	}
-	unit, err := os.ReadFile(filepath.Join("/run/systemd/generator", layout.TemplateUnit(find(all, systemd).service())))
+	unit, err := os.ReadFile(filepath.Join(layout.GeneratedDir, layout.TemplateUnit(find(all, systemd).service())))
 	if err != nil {
 		return fmt.Errorf("reading the unit that the bare one is to equal: %w", err)
 	}

@@ -158,6 +158,22 @@ func TestBroken(t *testing.T) {
 	}
 }
 
+// While a definition is broken, systemd goes on to look after its sidecars.
+func TestBrokenLooksAfterSidecars(t *testing.T) {
+	forEngines(t, func(t *testing.T, engine string) {
+		s := define(t, engine, dnsmasq)
+		n := s.netns()
+		pid := s.start(n)
+		s.write("nonsense = 1\n" + dnsmasq)
+		must(t, "systemctl", "daemon-reload")
+		eventually(t, "the socket is stopped", func() bool { return show(t, s.name+".socket", "ActiveState") == "inactive" })
+		s.crash(n, pid)
+		pid = s.check(n)
+		must(t, "systemctl", "stop", s.unit(n.name))
+		s.gone(n, pid)
+	})
+}
+
 // What is asked for while the definition is broken is served when it is mended.
 func TestBrokenThenMended(t *testing.T) {
 	text := strings.Replace(dnsmasq, `timeout = "20s"`, `timeout = "2s"`, 1)

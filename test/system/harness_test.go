@@ -276,6 +276,17 @@ func (s *service) kill(signal string, pid int) result {
 	return run(s.t, filepath.Join(s.dir, "kill_scripts", "test-kill"), signal, strconv.Itoa(pid))
 }
 
+// crash has a sidecar die, and waits for systemd to bring it back.
+func (s *service) crash(n *netns, pid int) {
+	s.t.Helper()
+	must(s.t, "kill", "-SEGV", strconv.Itoa(pid))
+	eventually(s.t, "the sidecar is back", func() bool {
+		content, err := os.ReadFile(n.pidFile)
+		now, atoiErr := strconv.Atoi(strings.TrimSpace(string(content)))
+		return err == nil && atoiErr == nil && now != pid && alive(now) && show(s.t, s.unit(n.name), "ActiveState") == "active"
+	})
+}
+
 // gone checks that nothing of a sidecar is there any more.
 func (s *service) gone(n *netns, pid int) {
 	s.t.Helper()

@@ -264,12 +264,7 @@ func TestRestart(t *testing.T) {
 		s := define(t, engine, dnsmasq)
 		n := s.netns()
 		pid := s.start(n)
-		must(t, "kill", "-SEGV", strconv.Itoa(pid))
-		eventually(t, "the sidecar is back", func() bool {
-			content, err := os.ReadFile(n.pidFile)
-			now, atoiErr := strconv.Atoi(strings.TrimSpace(string(content)))
-			return err == nil && atoiErr == nil && now != pid && alive(now) && show(t, s.unit(n.name), "ActiveState") == "active"
-		})
+		s.crash(n, pid)
 		s.check(n)
 	})
 }
