@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/generator"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/terminal"
 )
@@ -33,17 +35,33 @@ namespace is gone; it is stopped when the next request comes, or by sync).`,
   tripleo-wrapperctl list --json | jq -r '.[] | select(.outdated) | .unit'`,
 		ValidArgsFunction: c.completeServices,
 		RunE: func(command *cobra.Command, args []string) error {
-			services, err := c.services(args...)
+			_, set := generator.Render(c.root)
+			services, err := pick(&set, args...)
 			if err != nil {
 				return err
 			}
-			return c.list(command.Context(), services)
+			var broken []conf.Broken
+			if len(args) == 0 {
+				broken = set.Broken
+			}
+			return c.list(command.Context(), services, broken)
 		},
 	}
 }
 
-func (c *control) list(ctx context.Context, services []conf.Service) error {
-	sidecars, err := inventory.NewHost(c.systemd).Sidecars(ctx, services)
+func (c *control) list(ctx context.Context, services []conf.Service, broken []conf.Broken) error {
+	host := inventory.NewHost(c.systemd)
+	sidecars, err := host.Sidecars(ctx, services)
+	var groups []group
+	for i := range services {
+		groups = append(groups, group{services[i].Name, runBy(&services[i])})
+	}
+	for i := range broken {
+		_, theirs, brokenErr := host.Broken(ctx, &broken[i])
+		err = errors.Join(err, brokenErr)
+		sidecars = append(sidecars, theirs...)
+		groups = append(groups, group{broken[i].Name, "its definition is broken; see: tripleo-wrapperctl check " + broken[i].Source})
+	}
 	if c.json {
 		if sidecars == nil {
 			sidecars = []inventory.Sidecar{}
@@ -53,7 +71,7 @@ func (c *control) list(ctx context.Context, services []conf.Service) error {
 		}
 		return failed(err)
 	}
-	c.printSidecars(services, sidecars, time.Now())
+	c.printSidecars(groups, sidecars, time.Now())
 	if os.Geteuid() != 0 {
 		c.warn(errNotRoot)
 	}
@@ -62,16 +80,19 @@ func (c *control) list(ctx context.Context, services []conf.Service) error {
 
 var errNotRoot = fmt.Errorf("without root's rights, sidecars that are stopped, outdated or not ours are not known")
 
+// A group is what stands above the sidecars of a service.
+type group struct{ service, what string }
+
 // printSidecars prints a table for each service.
-func (c *control) printSidecars(services []conf.Service, sidecars []inventory.Sidecar, now time.Time) {
-	for i, service := range services {
+func (c *control) printSidecars(groups []group, sidecars []inventory.Sidecar, now time.Time) {
+	for i, group := range groups {
 		if i > 0 {
 			fmt.Fprintln(c.stdout)
 		}
-		fmt.Fprintln(c.stdout, c.stdout.Colour(terminal.Bold, service.Name)+": "+runBy(&service))
+		fmt.Fprintln(c.stdout, c.stdout.Colour(terminal.Bold, group.service)+": "+group.what)
 		rows := [][]terminal.Cell{terminal.Row("NETNS", "STATE", "SINCE", "PID", "RESTARTS", "NOTES")}
 		for _, sidecar := range sidecars {
-			if sidecar.Service == service.Name {
+			if sidecar.Service == group.service {
 				rows = append(rows, sidecarRow(&sidecar, now))
 			}
 		}
@@ -81,7 +102,7 @@ func (c *control) printSidecars(services []conf.Service, sidecars []inventory.Si
 		}
 		c.stdout.Table(2, 0, dropEmpty(rows))
 	}
-	if len(services) == 0 {
+	if len(groups) == 0 {
 		fmt.Fprintf(c.stdout, "No services: %s holds no definition that can be used. See: tripleo-wrapperctl check\n", conf.AdminDir)
 	}
 }

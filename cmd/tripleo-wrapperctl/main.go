@@ -137,13 +137,17 @@ A sidecar is named by its service, which is the name of its definition in
 // each of which there has to be.
 func (c *control) services(names ...string) ([]conf.Service, error) {
 	_, set := generator.Render(c.root)
+	return pick(&set, names...)
+}
+
+func pick(set *conf.Set, names ...string) ([]conf.Service, error) {
 	if len(names) == 0 {
 		return set.Services, nil
 	}
 	var services []conf.Service
 	var errs []error
 	for _, name := range names {
-		service, err := find(&set, name)
+		service, err := find(set, name)
 		if err != nil {
 			errs = append(errs, err)
 			continue

@@ -65,7 +65,9 @@ func (c *control) metrics(ctx context.Context, output, state string) error {
 		services = append(services, service)
 	}
 	for i := range set.Broken {
-		services = append(services, inventory.Broken(&set.Broken[i]))
+		service, _, err := host.Broken(ctx, &set.Broken[i])
+		c.warn(err)
+		services = append(services, service)
 	}
 	var text bytes.Buffer
 	if err := counters.Write(&text, services); err != nil {

@@ -64,9 +64,13 @@ func TestListFits(t *testing.T) {
 		}},
 		{Service: "neutron-dnsmasq", State: inventory.Stopped, Sidecar: protocol.Sidecar{Netns: "qdhcp-2"}},
 	}
+	var groups []group
+	for i := range services {
+		groups = append(groups, group{services[i].Name, runBy(&services[i])})
+	}
 	var out strings.Builder
 	c := &control{stdout: terminal.New(&out)}
-	c.printSidecars(services, sidecars, now)
+	c.printSidecars(groups, sidecars, now)
 	want := `neutron-dnsmasq: podman, localhost/a
   NETNS                                       STATE    SINCE  PID      RESTARTS
   qdhcp-5c4cbd8e-3c9d-4a7b-9a3f-0c2d1e4f5a6b  running  9h59m  4194303  12345678
@@ -85,7 +89,7 @@ empty: systemd, the host's own programs
 	}
 	sidecars[0].Outdated, sidecars[0].Orphan = true, true
 	out.Reset()
-	c.printSidecars(services[:1], sidecars, now)
+	c.printSidecars(groups[:1], sidecars, now)
 	if !strings.Contains(out.String(), "NOTES\n") || !strings.Contains(out.String(), "12345678  outdated, orphan\n") {
 		t.Errorf("notes are missing:\n%s", out.String())
 	}

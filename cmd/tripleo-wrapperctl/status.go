@@ -73,7 +73,9 @@ func (c *control) statusAll(ctx context.Context, set *conf.Set) error {
 		all = append(all, service)
 	}
 	for i := range set.Broken {
-		all = append(all, inventory.Broken(&set.Broken[i]))
+		service, _, err := host.Broken(ctx, &set.Broken[i])
+		c.warn(err)
+		all = append(all, service)
 	}
 	if c.json {
 		err = c.printJSON(all)
@@ -95,7 +97,11 @@ func (c *control) printServices(all []inventory.Service) {
 	for _, s := range all {
 		row := terminal.Row(s.Service, s.Socket, s.Path, strconv.Itoa(s.Spooled), summary(&s))
 		if len(s.Problems) > 0 {
-			row = terminal.Row(s.Service, "-", "-", "-", "broken definition")
+			what := "broken definition"
+			if len(s.Sidecars) > 0 {
+				what += ", " + summary(&s)
+			}
+			row = terminal.Row(s.Service, "-", "-", "-", what)
 			row[4].Colour = terminal.Bad
 		}
 		row[1].Colour, row[2].Colour = unitColour(s.Socket), unitColour(s.Path)
@@ -164,14 +170,16 @@ func logLines(entries []journal.Entry) []logLine {
 
 func (c *control) statusService(ctx context.Context, set *conf.Set, name string, lines int) error {
 	details := serviceDetails{Log: []logLine{}}
+	host := inventory.NewHost(c.systemd)
 	if i := slices.IndexFunc(set.Broken, func(b conf.Broken) bool { return b.Name == name }); i >= 0 {
-		details.Service = inventory.Broken(&set.Broken[i])
+		var err error
+		details.Service, _, err = host.Broken(ctx, &set.Broken[i])
+		c.warn(err)
 	} else {
 		service, err := find(set, name)
 		if err != nil {
 			return &failure{exitUnknown, err}
 		}
-		host := inventory.NewHost(c.systemd)
 		sidecars, err := host.Sidecars(ctx, []conf.Service{*service})
 		c.warn(err)
 		details.Service, err = host.Service(ctx, service, sidecars)
@@ -212,8 +220,8 @@ func (c *control) printService(s *serviceDetails) {
 		field("Path", c.stdout.Colour(unitColour(s.Path), s.Path))
 		field("Activator", s.Activator)
 		field("Spool", fmt.Sprintf("%d waiting, %d given up", s.Spooled, s.GivenUp))
-		field("Sidecars", summary(&s.Service))
 	}
+	field("Sidecars", summary(&s.Service))
 	if len(s.Log) > 0 {
 		fmt.Fprintln(c.stdout, "\nLast warnings and errors:")
 		c.printLog(s.Log)

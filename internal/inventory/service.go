@@ -6,11 +6,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/processes"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/spool"
 )
 
@@ -36,13 +38,41 @@ type Service struct {
 	Orphans  int           `json:"orphans"`
 }
 
-// Broken returns what there is to say of a broken definition.
-func Broken(b *conf.Broken) Service {
+// Broken returns what there is to say of a service whose definition is broken,
+// and those of its sidecars that systemd has. Nobody can say which process of
+// theirs is the helper, or whether they are outdated.
+func (h *Host) Broken(ctx context.Context, b *conf.Broken) (Service, []Sidecar, error) {
 	s := Service{Service: b.Name, Definition: b.Source, Sidecars: map[State]int{}}
 	for _, problem := range b.Problems {
 		s.Problems = append(s.Problems, problem.Error())
 	}
-	return s
+	running, err := Running(ctx, h.Systemd, h.names, processes.Service{Name: b.Name})
+	if err != nil {
+		return s, nil, fmt.Errorf("looking for sidecars of %s: %w", b.Name, err)
+	}
+	var sidecars []Sidecar
+	for _, sidecar := range running {
+		sidecar.PID = 0
+		sidecars = append(sidecars, Sidecar{Service: b.Name, State: state(&sidecar), Sidecar: sidecar})
+	}
+	s.count(sidecars)
+	return s, sidecars, nil
+}
+
+// count counts the service's among sidecars.
+func (s *Service) count(sidecars []Sidecar) {
+	for _, sidecar := range sidecars {
+		if sidecar.Service != s.Service {
+			continue
+		}
+		s.Sidecars[sidecar.State]++
+		if sidecar.Outdated {
+			s.Outdated++
+		}
+		if sidecar.Orphan {
+			s.Orphans++
+		}
+	}
 }
 
 // Service returns how a service does that has these sidecars.
@@ -76,18 +106,7 @@ func (h *Host) Service(ctx context.Context, service *conf.Service, sidecars []Si
 		}
 		s.ReloadNeeded = needs
 	}
-	for _, sidecar := range sidecars {
-		if sidecar.Service != service.Name {
-			continue
-		}
-		s.Sidecars[sidecar.State]++
-		if sidecar.Outdated {
-			s.Outdated++
-		}
-		if sidecar.Orphan {
-			s.Orphans++
-		}
-	}
+	s.count(sidecars)
 	waiting, err := Waiting(service, "")
 	s.Spooled, s.GivenUp = waiting.Spooled, waiting.GivenUp
 	return s, err
