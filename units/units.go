@@ -217,7 +217,7 @@ func activatorUnit(s *conf.Service) string {
 		setting("Sockets", layout.SocketUnit(s.Name)) +
 		setting("TimeoutStopSec", "15s") +
 		setting("LimitNOFILE", "16384") +
-		// A thousand requests at a time take some 40 MB. What takes more than
+		// A thousand requests at a time take some 25 MB. What takes more than
 		// this comes from an agent that means harm.
 		setting("MemoryMax", "512M") +
 		setting("RuntimeDirectory", strings.TrimPrefix(layout.ServiceRuntimeDir(s.Name), "/run/")) +

@@ -156,9 +156,12 @@ func (s *Service) ServeConn(ctx context.Context, conn *net.UnixConn) error {
 	// way must not hold things up until its deadline.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) }) // fails if closed
 	defer stop()
-	reader := bufio.NewReader(conn)
+	var reader *bufio.Reader
 	for ctx.Err() == nil {
-		if more, err := s.serveCall(ctx, conn, reader); !more {
+		if reader == nil {
+			reader = bufio.NewReader(conn)
+		}
+		if more, err := s.serveCall(ctx, conn, &reader); !more {
 			return err
 		}
 	}
@@ -166,14 +169,16 @@ func (s *Service) ServeConn(ctx context.Context, conn *net.UnixConn) error {
 }
 
 // serveCall answers one call. It says whether there may be more, and else why
-// not, unless that is as it should be.
-func (s *Service) serveCall(ctx context.Context, conn *net.UnixConn, reader *bufio.Reader) (more bool, err error) {
+// not, unless that is as it should be. A thousand calls may wait to be answered
+// at a time, and what a call was read with is of no use meanwhile: the reader
+// becomes nil where it holds nothing of the next one.
+func (s *Service) serveCall(ctx context.Context, conn *net.UnixConn, reader **bufio.Reader) (more bool, err error) {
 	if err := conn.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
 		return false, err
 	}
 	taken := 0
 	defer func() { s.Room.giveBack(taken) }()
-	message, err := readMessage(reader, func(n int) bool {
+	message, err := readMessage(*reader, func(n int) bool {
 		ok := s.Room.take(n)
 		if ok {
 			taken += n
@@ -196,13 +201,17 @@ func (s *Service) serveCall(ctx context.Context, conn *net.UnixConn, reader *buf
 		s.Refuse(conn, err)
 		return false, err
 	}
-	result, err := s.dispatch(ctx, conn, &call)
+	if (*reader).Buffered() == 0 {
+		*reader = nil
+	}
+	oneway := call.Oneway // after which nothing holds on to the call
+	result, err := s.dispatch(ctx, conn, call.Method, call.Parameters)
 	if err != nil && ctx.Err() != nil {
 		// Cut short, which is no answer: a client whose connection breaks
 		// without one knows to ask again.
 		return false, nil
 	}
-	if call.Oneway {
+	if oneway {
 		return true, nil
 	}
 	if err := s.reply(conn, result, err); err != nil {
@@ -246,27 +255,27 @@ func (s *Service) reply(conn *net.UnixConn, result any, err error) error {
 	return WriteMessage(conn, &reply)
 }
 
-func (s *Service) dispatch(ctx context.Context, conn *net.UnixConn, call *Call) (any, error) {
-	dot := strings.LastIndexByte(call.Method, '.')
+func (s *Service) dispatch(ctx context.Context, conn *net.UnixConn, method string, parameters json.RawMessage) (any, error) {
+	dot := strings.LastIndexByte(method, '.')
 	if dot < 0 {
 		return nil, InvalidParameter("method")
 	}
-	switch interfaceName, method := call.Method[:dot], call.Method[dot+1:]; interfaceName {
+	switch interfaceName, name := method[:dot], method[dot+1:]; interfaceName {
 	case s.Interface.Name:
-		if serve, ok := s.Interface.Methods[method]; ok {
-			return serve(ctx, conn, call.Parameters)
+		if serve, ok := s.Interface.Methods[name]; ok {
+			return serve(ctx, conn, parameters)
 		}
 	case serviceInterface:
-		switch method {
+		switch name {
 		case "GetInfo":
 			return s.info(), nil
 		case "GetInterfaceDescription":
-			return s.describe(call.Parameters)
+			return s.describe(parameters)
 		}
 	default:
 		return nil, &Error{serviceInterface + ".InterfaceNotFound", map[string]string{"interface": interfaceName}}
 	}
-	return nil, &Error{serviceInterface + ".MethodNotFound", map[string]string{"method": call.Method}}
+	return nil, &Error{serviceInterface + ".MethodNotFound", map[string]string{"method": method}}
 }
 
 func (s *Service) info() any {

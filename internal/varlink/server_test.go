@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -366,4 +367,51 @@ func FuzzServeConn(f *testing.F) {
 		}
 		<-served
 	})
+}
+
+// While a call waits to be answered, the connection holds neither the text of
+// the call nor the buffer that it was read into (4 KiB, bufio's default).
+func TestWaitingCallHoldsLittle(t *testing.T) {
+	const calls = 200
+	inMethod, answer := make(chan struct{}), make(chan struct{})
+	s := service()
+	s.Interface.Methods["Wait"] = func(context.Context, *net.UnixConn, json.RawMessage) (any, error) {
+		inMethod <- struct{}{}
+		<-answer
+		return nil, nil
+	}
+	heap := func() int64 {
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return int64(stats.HeapAlloc)
+	}
+	before := heap()
+	var clients []*net.UnixConn
+	var served []<-chan error
+	for range calls {
+		client, err := serveBy(t, t.Context(), s)
+		clients, served = append(clients, client), append(served, err)
+	}
+	text := []byte(`{"method":"org.example.test.Wait","parameters":{"a":"` + strings.Repeat("x", 1<<10) + "\"}}\x00")
+	for _, client := range clients {
+		if _, err := client.Write(text); err != nil {
+			t.Fatal(err)
+		}
+		<-inMethod
+	}
+	each := (heap() - before) / calls
+	close(answer)
+	for i, client := range clients {
+		if reply, err := bufio.NewReader(client).ReadString(0); err != nil || !strings.HasPrefix(reply, `{"parameters":{}`) {
+			t.Errorf("reply %q, error %v", reply, err)
+		}
+		client.Close()
+		if err := <-served[i]; err != nil {
+			t.Error(err)
+		}
+	}
+	if each > 4<<10 {
+		t.Errorf("both ends of a connection with a call of %d bytes hold %d bytes", len(text), each)
+	}
 }
