@@ -213,7 +213,7 @@ func (s *service) activator() int {
 func (s *service) logged() string {
 	s.t.Helper()
 	run(s.t, "journalctl", "--sync")
-	return must(s.t, "journalctl", "--no-pager", "--output=cat", "SERVICE="+s.name)
+	return must(s.t, "journalctl", "--no-pager", "--output=cat", fmt.Sprintf("--since=@%d", s.since.Unix()), "SERVICE="+s.name)
 }
 
 func write(t *testing.T, name, content string) {

@@ -95,6 +95,7 @@ type service struct {
 	name   string
 	dir    string // service_dir
 	engine string
+	since  time.Time // from when on its journal is its own: names are used again
 }
 
 // engines are what each test of a sidecar is done with, and the lines of a
@@ -134,6 +135,7 @@ func define(t testing.TB, engine, text string) *service {
 		name:   fmt.Sprintf("test%d-%s", n, engine),
 		dir:    fmt.Sprintf("/var/lib/test%d", n),
 		engine: engine,
+		since:  time.Now(),
 	}
 	s.write(text)
 	must(t, "systemctl", "daemon-reload")
