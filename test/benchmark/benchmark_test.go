@@ -3,11 +3,13 @@
 package main
 
 import (
+	"bytes"
 	"encoding/xml"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,5 +126,55 @@ func TestCopyUnits(t *testing.T) {
 	}
 	if link, err := os.Readlink(filepath.Join(to, "link")); err != nil || link != "a.service" {
 		t.Errorf("got a link to %q, %v", link, err)
+	}
+}
+
+// What is measured in one sitting is there in the next, which does the rounds
+// that are left; that of other programs is left alone.
+func TestResume(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "record")
+	k := key{burst, systemd, 20}
+	sit := func(rounds int) *bench {
+		t.Helper()
+		b := &bench{plan: plan{Rounds: rounds}, results: results{}}
+		if err := b.resume(file, machine{began: time.Unix(0, 0), load: "0.10", processor: "Some Processor"}); err != nil {
+			t.Fatal(err)
+		}
+		err := b.rounds("20 at once", func() error {
+			b.results.add(k, measurement{wall: time.Duration(len(b.results[k]) + 1), up: 20, memory: 3})
+			b.facts.lost++
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	sit(2)
+	b := sit(5)
+	want := walls(1, 2, 3, 4, 5)
+	for i := range want {
+		want[i].up, want[i].memory = 20, 3
+	}
+	if !slices.Equal(b.results[k], want) || b.facts.lost != 5 {
+		t.Errorf("got %v and %d lost", b.results[k], b.facts.lost)
+	}
+	if days, _, loads := b.record.sat(); days != "1970-01-01" || loads != "0.10 and 0.10" {
+		t.Errorf("days %q, loads %q", days, loads)
+	}
+
+	b.until = time.Unix(1, 0)
+	if err := b.rounds("another", func() error { return nil }); !errors.Is(err, errTimeUp) {
+		t.Errorf("a round begins when the time is up: %v", err)
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.resume(file, machine{processor: "Another"}); err == nil {
+		t.Error("what another machine measured is gone on from")
+	}
+	if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, content) {
+		t.Errorf("it is not left alone: %v", err)
 	}
 }

@@ -6,11 +6,11 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 )
 
 // Plans of the three runs.
@@ -34,6 +34,8 @@ func main() {
 	shortRun := flag.Bool("short", false, "few rounds, few sidecars")
 	longRun := flag.Bool("long", false, "up to 1,000 sidecars")
 	rounds := flag.Int("rounds", 0, "rounds in place of the run's own number")
+	recordFile := flag.String("record", "", "where what is measured is kept, and gone on from")
+	limit := flag.Duration("time", 0, "how long to measure at most, if not all")
 	directory := flag.String("output", ".", "where performance.md and performance.svg are written")
 	flag.Parse()
 
@@ -50,10 +52,21 @@ func main() {
 		call += fmt.Sprintf(" --rounds=%d", *rounds)
 	}
 	machine, err := describeMachine()
+	if *limit > 0 {
+		b.until = machine.began.Add(*limit)
+	}
 	if err == nil {
-		began := time.Now()
+		err = b.resume(*recordFile, machine)
+	}
+	if err == nil {
 		err = b.run()
-		machine.took = time.Since(began)
+	}
+	if errors.Is(err, errTimeUp) && *recordFile != "" {
+		say("the time is up before all is measured; the same call goes on from here")
+		return
+	}
+	if err == nil {
+		err = b.keep()
 	}
 	if err == nil {
 		machine.call = call

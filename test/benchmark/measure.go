@@ -26,6 +26,9 @@ type bench struct {
 	facts      facts
 	running    int // sidecars of each contender of ours that run all the time
 	problems   []error
+	record     record
+	recordFile string    // where it is kept; "" for nowhere
+	until      time.Time // when the sitting ends; zero for when all is measured
 }
 
 // A plan says how much is measured.
@@ -136,18 +139,23 @@ func measureOwn(command ...string) (measurement, error) {
 // calls measures single calls, with more and more sidecars running.
 func (b *bench) calls() error {
 	for _, n := range b.plan.running {
+		kind := fmt.Sprintf("calls, %d running", n)
+		if b.done(kind) {
+			continue
+		}
 		b.grow(n)
 		say("single calls, %d running", n)
-		for range b.plan.Rounds {
+		err := b.rounds(kind, func() error {
 			for _, c := range b.shuffled(func(c *contender) bool { return c.maxRunning == 0 || c.maxRunning >= n }) {
 				b.call(c, warm)
 				if c.ours() {
 					b.call(c, cold)
 				}
 			}
-			if err := b.reload(); err != nil {
-				return err
-			}
+			return b.reload()
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -224,7 +232,7 @@ func measure(command ...string) (m measurement, err error) {
 // bursts measures many calls at once.
 func (b *bench) bursts() error {
 	for _, n := range b.plan.bursts {
-		for range b.plan.Rounds {
+		err := b.rounds(fmt.Sprintf("%d at once", n), func() error {
 			for _, c := range b.shuffled(func(c *contender) bool { return c.maxBurst >= n }) {
 				m, err := b.burst(c, n)
 				if b.try(c, err) {
@@ -237,6 +245,10 @@ func (b *bench) bursts() error {
 					return fmt.Errorf("clearing up after %s: %w", c.name, err)
 				}
 			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -359,6 +371,9 @@ func (b *bench) client() error {
 		return err
 	}
 	b.facts.clientSize = info.Size()
+	if b.done(clientRounds) {
+		return nil
+	}
 
 	c := find(b.contenders, systemd)
 	s := c.sidecar("client")
@@ -375,7 +390,7 @@ func (b *bench) client() error {
 		startUp: {ourClient: {client, "--version"}, nothing: {"true"}},
 		again:   {ourClient: c.call(s), nothing: s.inside(script)},
 	}
-	for range b.plan.Rounds {
+	err = b.rounds(clientRounds, func() error {
 		for figure, pair := range commands {
 			for name, command := range pair {
 				m, err := measureOwn(command...)
@@ -385,9 +400,12 @@ func (b *bench) client() error {
 				b.results.add(key{figure, name, 0}, m)
 			}
 		}
-	}
-	return c.clear(nil)
+		return nil
+	})
+	return errors.Join(err, c.clear(nil))
 }
+
+const clientRounds = "client"
 
 // generator measures the generator beside a program that only reads the same
 // definitions and writes the same units.
@@ -408,7 +426,7 @@ func (b *bench) generator() error {
 		if err := writeDefinitions(filepath.Join(root, "etc/tripleo-wrappers"), n); err != nil {
 			return err
 		}
-		for range b.plan.Rounds {
+		err := b.rounds(fmt.Sprintf("generator, %d definitions", n), func() error {
 			for _, dir := range []string{made, written} {
 				if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
 					return err
@@ -423,6 +441,10 @@ func (b *bench) generator() error {
 				return err
 			}
 			b.results.add(key{copied, "", n}, m)
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

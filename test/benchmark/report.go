@@ -22,7 +22,6 @@ type machine struct {
 	versions   []string
 	load       string
 	began      time.Time
-	took       time.Duration
 	call       string
 }
 
@@ -73,9 +72,10 @@ var page = template.Must(template.New("performance").Parse(pageText))
 // report makes the page.
 func report(b *bench, m machine) string {
 	var text bytes.Buffer
+	days, took, loads := b.record.sat()
 	err := page.Execute(&text, map[string]any{
-		"Call": m.call, "Machine": m, "Load": m.load,
-		"Date": m.began.UTC().Format(time.DateOnly), "Took": m.took.Round(time.Second),
+		"Call": m.call, "Machine": m, "Load": loads,
+		"Date": days, "Took": took.Round(time.Second),
 		"Plan": b.plan, "Problems": b.problems, "Lost": b.facts.lost,
 		"Contenders": b.contenderTable(), "Targets": b.targets(),
 		"Warm":   b.perContender(warm, b.plan.running, "%d running", beside(warm), no),
