@@ -194,6 +194,38 @@ func TestNoPIDFile(t *testing.T) {
 	})
 }
 
+// How long a sidecar without a pid file has lived counts from when its program
+// runs. The shim before it is held up for longer than that takes, by what it
+// keeps its definition in.
+func TestNoPIDFileSlowShim(t *testing.T) {
+	for _, engine := range []string{"systemd", "image"} {
+		t.Run(engine, func(t *testing.T) {
+			s := define(t, engine, `cmd = ["/bin/sh", "-c", "exit 7", "x"]`)
+			n := s.netns()
+			if r := s.call(n); r.status != 7 { // and has a runtime directory
+				t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+			}
+			fifo := "/run/tripleo-wrappers/" + s.name + "/" + n.name + ".definition"
+			if err := os.Remove(fifo); err != nil {
+				t.Fatal(err)
+			}
+			must(t, "mkfifo", fifo)
+			read := make(chan error, 1)
+			go func() {
+				time.Sleep(2 * time.Second) // the shim waits for a reader; settling takes 0.5 s
+				_, err := os.ReadFile(fifo)
+				read <- err
+			}()
+			if r := s.call(n); r.status != 7 {
+				t.Errorf("exit status %d after %v\n%s", r.status, r.took, r.stderr)
+			}
+			if err := <-read; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestKillScript(t *testing.T) {
 	forEngines(t, func(t *testing.T, engine string) {
 		s := define(t, engine, dnsmasq)
