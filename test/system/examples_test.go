@@ -161,8 +161,8 @@ func (h *helper) start(pidFiles []string, arguments ...string) []int {
 		command := cmdline(h.t, pid)
 		// When haproxy's master has written its pid file, it becomes haproxy once
 		// more, which can come right behind the activator's look at it. For the
-		// blink of that, it has no command line.
-		for deadline := time.Now().Add(time.Second); len(command) == 1 && command[0] == "" && time.Now().Before(deadline); {
+		// blink of that, it has no command line. Agents look again for 60 s.
+		for deadline := time.Now().Add(time.Second); h.program == "haproxy" && equal(command, []string{""}) && time.Now().Before(deadline); {
 			time.Sleep(time.Millisecond)
 			command = cmdline(h.t, pid)
 		}
