@@ -54,7 +54,7 @@ func (c *control) list(ctx context.Context, services []conf.Service, broken []co
 	sidecars, err := host.Sidecars(ctx, services)
 	var groups []group
 	for i := range services {
-		groups = append(groups, group{services[i].Name, runBy(&services[i])})
+		groups = append(groups, groupOf(&services[i]))
 	}
 	for i := range broken {
 		_, theirs, brokenErr := host.Broken(ctx, &broken[i])
@@ -82,6 +82,8 @@ var errNotRoot = fmt.Errorf("without root's rights, sidecars that are stopped, o
 
 // A group is what stands above the sidecars of a service.
 type group struct{ service, what string }
+
+func groupOf(service *conf.Service) group { return group{service.Name, runBy(service)} }
 
 // printSidecars prints a table for each service.
 func (c *control) printSidecars(groups []group, sidecars []inventory.Sidecar, now time.Time) {

@@ -140,6 +140,7 @@ func (c *control) services(names ...string) ([]conf.Service, error) {
 	return pick(&set, names...)
 }
 
+// pick does so with definitions that have been read.
 func pick(set *conf.Set, names ...string) ([]conf.Service, error) {
 	if len(names) == 0 {
 		return set.Services, nil

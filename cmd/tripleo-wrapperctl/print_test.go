@@ -64,10 +64,7 @@ func TestListFits(t *testing.T) {
 		}},
 		{Service: "neutron-dnsmasq", State: inventory.Stopped, Sidecar: protocol.Sidecar{Netns: "qdhcp-2"}},
 	}
-	var groups []group
-	for i := range services {
-		groups = append(groups, group{services[i].Name, runBy(&services[i])})
-	}
+	groups := []group{groupOf(&services[0]), groupOf(&services[1])}
 	var out strings.Builder
 	c := &control{stdout: terminal.New(&out)}
 	c.printSidecars(groups, sidecars, now)
