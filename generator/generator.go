@@ -31,8 +31,7 @@ func Render(root string) ([]units.File, conf.Set) {
 	set := conf.Load(root)
 	files := RenderSet(set)
 	for _, broken := range set.Broken {
-		// There is none unless an activator has run since the host was booted, nor
-		// for who is not root and only asks about definitions.
+		// There is none before an activator has run since boot, nor for who is not root.
 		text, err := os.ReadFile(filepath.Join(root, layout.KeptTemplate(broken.Name))) // #nosec G304 -- below layout.RuntimeDir, which is root's alone
 		if err == nil {
 			files = append(files, units.File{Name: layout.TemplateUnit(broken.Name), Text: string(text)})
