@@ -54,7 +54,7 @@ Example, as an agent does it:
 // A sidecar is this process after it has become another program. If a thread
 // other than the first did that, the kernel would let the process look dead for
 // a moment while the one takes the other's place (execve(2)), and the activator
-// might see that.
+// might see that. And a client drops the privileges of one thread.
 func init() { runtime.LockOSThread() }
 
 func main() {
@@ -68,8 +68,10 @@ func run(args []string) int {
 	}
 	switch role {
 	case "wrapper":
+		client.DropPrivileges()
 		return client.Wrapper(args[1:], os.Stdout, os.Stderr)
 	case "kill":
+		client.DropPrivileges()
 		return client.Kill(args[1:], os.Stderr)
 	case "exec":
 		return client.Exec(args[1:], os.Stderr)

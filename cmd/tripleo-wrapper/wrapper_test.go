@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
@@ -395,6 +397,74 @@ func TestWrapperRequest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Root, too, has no capability as a client but to use files of other users, and
+// no way to more.
+func TestDropsPrivileges(t *testing.T) {
+	own := capabilities(t, os.Getpid())["CapPrm"]
+	want := map[string]uint64{"CapInh": 0, "CapPrm": own & (1 << unix.CAP_DAC_OVERRIDE), "CapAmb": 0, "NoNewPrivs": 1}
+	want["CapEff"] = want["CapPrm"]
+	dir := serviceDir(t)
+	for _, args := range [][]string{
+		{"wrapper", "--service=s", "--service-dir=" + dir},
+		{"kill", "--service-dir=" + dir, "--", "HUP", fmt.Sprint(os.Getpid())},
+	} {
+		t.Run(args[0], func(t *testing.T) {
+			listener, err := net.Listen("unix", filepath.Join(stateDir(t, dir, "s"), layout.Socket))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer listener.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			context.AfterFunc(ctx, func() { listener.Close() })
+			command := exec.CommandContext(ctx, program, args...)
+			if err := command.Start(); err != nil {
+				t.Fatal(err)
+			}
+			conn, err := listener.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			got := capabilities(t, command.Process.Pid)
+			delete(got, "CapBnd")
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("privileges (-want +got):\n%s", diff)
+			}
+			if _, err := varlink.ReadMessage(bufio.NewReader(conn)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Write([]byte(reply(protocol.Started{}))); err != nil {
+				t.Fatal(err)
+			}
+			if err := command.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// capabilities returns the sets of capabilities of a process, and whether it can
+// have more by starting a program, as /proc/PID/status has them.
+func capabilities(t *testing.T, pid int) map[string]uint64 {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sets := map[string]uint64{}
+	for line := range strings.Lines(string(status)) {
+		name, value, _ := strings.Cut(line, ":")
+		if !strings.HasPrefix(name, "Cap") && name != "NoNewPrivs" {
+			continue
+		}
+		if sets[name], err = strconv.ParseUint(strings.TrimSpace(value), 16, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return sets
 }
 
 // A call from a namespace that has no name cannot be spooled: nobody would
