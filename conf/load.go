@@ -10,8 +10,10 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // The directories of definitions, the first one wins.
@@ -34,12 +36,19 @@ func Load(root string) Set {
 	}
 	root = filepath.Clean(root)
 	definitions, unreadable := find(root)
-	var drafts []*draft
-	for _, def := range definitions {
-		if d := read(root, def); d != nil {
-			drafts = append(drafts, d)
-		}
+	drafts := make([]*draft, len(definitions)) // nil for a mask
+	// systemd waits for this at each daemon-reload, and most of it is TOML.
+	var readers sync.WaitGroup
+	processors := runtime.GOMAXPROCS(0)
+	for first := range processors {
+		readers.Go(func() {
+			for i := first; i < len(definitions); i += processors {
+				drafts[i] = read(root, definitions[i])
+			}
+		})
 	}
+	readers.Wait()
+	drafts = slices.DeleteFunc(drafts, func(d *draft) bool { return d == nil })
 	return sortOut(append(drafts, unreadable...))
 }
 
