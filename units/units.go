@@ -174,7 +174,13 @@ func socketUnit(s *conf.Service) string {
 		setting("Backlog", "4096") +
 		// A burst of requests is no fault: by default, 20 activations in 2 s
 		// put a socket out of service.
-		setting("TriggerLimitIntervalSec", "0")
+		setting("TriggerLimitIntervalSec", "0") +
+		// To give files of another user a mode or a label takes CAP_FOWNER.
+		// service_dir may be anywhere and may have to be made, so no file
+		// system is hidden. Without NoNewPrivileges=, an SELinux policy need not
+		// allow it for systemd to change to the domain that labels files.
+		setting("CapabilityBoundingSet", "CAP_DAC_OVERRIDE CAP_FOWNER") +
+		confinement
 }
 
 func pathUnit(s *conf.Service) string {
@@ -246,22 +252,27 @@ func sandbox(s *conf.Service) string {
 		setting("PrivateMounts", "yes") +
 		setting("PrivateNetwork", "yes") +
 		setting("IPAddressDeny", "any") +
+		setting("ProcSubset", "pid") +
 		setting("ProtectClock", "yes") +
 		setting("ProtectControlGroups", "yes") +
 		setting("ProtectHostname", "yes") +
 		setting("ProtectKernelLogs", "yes") +
 		setting("ProtectKernelModules", "yes") +
 		setting("ProtectKernelTunables", "yes") +
-		setting("RestrictAddressFamilies", "AF_UNIX") +
-		setting("RestrictNamespaces", "yes") +
-		setting("RestrictRealtime", "yes") +
-		setting("LockPersonality", "yes") +
-		setting("MemoryDenyWriteExecute", "yes") +
-		setting("SystemCallArchitectures", "native") +
-		setting("SystemCallFilter", "@system-service") +
-		setting("SystemCallFilter", "~@privileged @resources") +
-		setting("SystemCallErrorNumber", "EPERM")
+		confinement
 }
+
+// confinement is what no command of the activator needs, and costs it no mount
+// namespace: what it may call of the kernel.
+var confinement = setting("RestrictAddressFamilies", "AF_UNIX") +
+	setting("RestrictNamespaces", "yes") +
+	setting("RestrictRealtime", "yes") +
+	setting("LockPersonality", "yes") +
+	setting("MemoryDenyWriteExecute", "yes") +
+	setting("SystemCallArchitectures", "native") +
+	setting("SystemCallFilter", "@system-service") +
+	setting("SystemCallFilter", "~@privileged @resources") +
+	setting("SystemCallErrorNumber", "EPERM")
 
 // span returns a time span as systemd.time(7) has it.
 func span(d time.Duration) string {
