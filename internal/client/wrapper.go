@@ -12,6 +12,8 @@ import (
 	"path"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
@@ -248,17 +250,36 @@ func (w *wrapper) readySince(then time.Time) bool {
 		return false
 	}
 	for _, file := range files {
-		info, err := os.Stat(file)
-		if err != nil || !info.Mode().IsRegular() || info.ModTime().Before(then.Add(-clockStep)) {
+		pid, changed, err := readPID(file)
+		if err != nil || changed.Before(then.Add(-clockStep)) {
 			return false // left over by an earlier one
 		}
-		content, err := os.ReadFile(file) // #nosec G304 -- the caller's pid file, with the caller's rights
-		if err != nil {
-			return false
-		}
-		if pid, err := readiness.ParsePID(content); err != nil || !proc.Alive(pid) {
+		if !proc.Alive(pid) {
 			return false
 		}
 	}
 	return true
+}
+
+// readPID reads a pid file, and when it was written. It waits for no fifo's
+// other end and reads no more than a pid file has.
+func readPID(file string) (pid int, changed time.Time, err error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // #nosec G304 -- the caller's pid file, with the caller's rights
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return 0, time.Time{}, fmt.Errorf("%s is not a regular file", file)
+	}
+	content, err := io.ReadAll(io.LimitReader(f, readiness.MaxPIDFile))
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	pid, err = readiness.ParsePID(content)
+	return pid, info.ModTime(), err
 }
