@@ -193,7 +193,7 @@ func (a *Activator) accept(ctx context.Context, listener *net.UnixListener, conn
 				return
 			}
 			// The client was gone again, or there is no file descriptor left.
-			a.log.Warn(fmt.Sprintf("accepting a connection failed: %v; it is tried again", err))
+			a.limited(a.log, slog.LevelWarn, "accept", fmt.Sprintf("accepting a connection failed: %v; it is tried again", err))
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
@@ -208,7 +208,7 @@ func (a *Activator) accept(ctx context.Context, listener *net.UnixListener, conn
 			if err := service.ServeConn(ctx, conn); err != nil {
 				if peer, peerErr := caller(conn); peerErr == nil {
 					who, cgroup := describe(peer)
-					a.limited(a.log, slog.LevelInfo, cgroup, who+" broke the protocol: "+journal.OneLine(err.Error()))
+					a.limited(a.log, slog.LevelInfo, cgroup, who+" broke the protocol: "+reason(err))
 				}
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -23,15 +24,19 @@ func failure(name string, parameters protocol.Failure) error {
 }
 
 // reason returns what an error says, as a line of the log: the message where it
-// is an error of the interface.
+// is an error of the interface. Where it is very long, the end is left out.
 func reason(err error) string {
+	message := err.Error()
 	var answer *varlink.Error
 	if errors.As(err, &answer) {
 		if failure, ok := answer.Parameters.(protocol.Failure); ok {
-			return journal.OneLine(failure.Message)
+			message = failure.Message
 		}
 	}
-	return journal.OneLine(err.Error())
+	if len(message) > longestReason {
+		message = strings.ToValidUTF8(message[:longestReason], "") + "…"
+	}
+	return journal.OneLine(message)
 }
 
 // errorName returns which error of the interface an error is, "" for another

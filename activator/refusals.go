@@ -17,9 +17,10 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 )
 
-// What is refused is logged, so that somebody looks who it was. But whoever is
-// refused may come again as often as it likes, and must not push out of the
-// journal what others did. systemd's own limit (LogRateLimitBurst=) is no help:
+// What is refused is logged, so that somebody looks who it was, and so is what
+// cannot be made of a spool. But whoever is refused may come again as often as it
+// likes, and a spool may be as long as its writer likes: they must not push out of
+// the journal what others did. systemd's own limit (LogRateLimitBurst=) is no help:
 // it counts all lines of a unit, and drops those of others with them.
 const (
 	// refusalPeriod is how long what a caller is refused is counted together.
@@ -30,6 +31,9 @@ const (
 	refusedCallers = 20
 	// longestCgroup is how much of a control group's path is logged, in bytes.
 	longestCgroup = 256
+	// longestReason is how much of an error is logged, in bytes. It may quote
+	// arguments, and names in a spool, of some megabytes.
+	longestReason = 4096
 )
 
 // describe says who a caller is: the kernel's word when the connection was made,
@@ -98,16 +102,19 @@ func (a *Activator) refused(log *slog.Logger, peer *unix.Ucred, message string, 
 	a.limited(log, slog.LevelWarn, fmt.Sprintf("%d %s", peer.Uid, cgroup), "refused "+who+": "+message, fields...)
 }
 
-func (a *Activator) limited(log *slog.Logger, level slog.Level, caller, message string, fields ...any) {
+// limited logs what a caller, or the writer of a spool, can have done as often as
+// it likes. It says whether the line is logged, and not just counted.
+func (a *Activator) limited(log *slog.Logger, level slog.Level, caller, message string, fields ...any) bool {
 	ok, leftOut := a.refusals.next(caller, time.Now())
 	a.tellLeftOut(leftOut)
 	if ok {
 		log.Log(context.Background(), level, message, fields...)
 	}
+	return ok
 }
 
 func (a *Activator) tellLeftOut(n int) {
 	if n > 0 {
-		a.log.Warn(fmt.Sprintf("%d more refusals like those above are not in the journal", n))
+		a.log.Warn(fmt.Sprintf("%d more lines like those above are not in the journal", n))
 	}
 }

@@ -72,8 +72,9 @@ type taken struct {
 // complain logs what keeps spooled requests waiting, unless it did so last
 // time. The lock is held.
 func (a *Activator) complain(err error) {
-	if message := err.Error(); message != a.spools.trouble {
-		a.log.Error("spooled requests have to wait until this is mended: " + message)
+	message := reason(err)
+	if message != a.spools.trouble &&
+		a.limited(a.log, slog.LevelError, "spool waits", "spooled requests have to wait until this is mended: "+message) {
 		a.spools.trouble = message
 	}
 }
@@ -148,7 +149,7 @@ func (a *Activator) reject(dir *beneath.Dir, name string, cause error) {
 			cause, err))
 		return
 	}
-	a.log.Error(fmt.Sprintf("what was in the place of the spool is none: %v; see who made it, and remove %s/%s",
+	a.limited(a.log, slog.LevelError, "spool is none", fmt.Sprintf("what was in the place of the spool is none: %v; see who made it, and remove %s/%s",
 		cause, dir.Path(), rejected))
 }
 
@@ -249,7 +250,7 @@ func (a *Activator) serveAndKeep(ctx context.Context, batch []*spooled) bool {
 	if len(batch) == 0 {
 		return true
 	}
-	a.log.Info(fmt.Sprintf("serving %d spooled requests", len(batch)))
+	a.limited(a.log, slog.LevelInfo, "spool served", fmt.Sprintf("serving %d spooled requests", len(batch)))
 	failed := a.serveRequests(ctx, batch)
 	if ctx.Err() != nil {
 		return false
@@ -416,7 +417,12 @@ func (a *Activator) keepFailed(failed []*spooled) error {
 	for _, entry := range failed {
 		message := fmt.Sprintf("gave up a spooled request: %s; it is kept in %s/%s, and the agent has to ask again",
 			reason(entry.err), dir.Path(), layout.SpoolFailed)
-		a.requestLog(entry.ID, entry.Netns).Error(message, journal.Result, journal.GaveUp)
+		// Lines that nobody can have meant do not use up those of requests.
+		writer := "spool given up"
+		if layout.CheckNetns(a.service.Name, entry.Netns) != nil {
+			writer = "spool is no request"
+		}
+		a.limited(a.requestLog(entry.ID, entry.Netns), slog.LevelError, writer, message, journal.Result, journal.GaveUp)
 	}
 	return nil
 }

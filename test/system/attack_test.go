@@ -68,6 +68,8 @@ var attacks = []attack{
 		"each line is served or given up; the activator goes on", attackSpoolChanges},
 	{"a spool of a million lines",
 		"100,000 are looked at, and few are in the journal; the socket serves meanwhile", attackMillionLines},
+	{"a spool of 20,000 lines with names that no namespace can have",
+		"20 lines in the journal, and how many more there were; all of them are in `processes.failed`", attackInvalidLines},
 	{"name files outside by the namespace of a spooled request",
 		"given up: no such name; nothing is written", attackSpoolNames},
 	{"look at or change what the activator left for a sidecar (argument list, environment)",
@@ -717,6 +719,35 @@ func attackMillionLines(t *testing.T) {
 	atMost(t, server, 256)
 }
 
+func attackInvalidLines(t *testing.T) {
+	s := define(t, "systemd", "idle_timeout = \"1s\"\n"+dnsmasq)
+	const lines = 20000
+	var spooled strings.Builder
+	for i := range lines {
+		fmt.Fprintf(&spooled, "a/%d -k\n", i)
+	}
+	write(t, s.state("processes"), spooled.String())
+	ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
+	var failed []byte
+	eventually(t, "they are given up", func() bool {
+		failed, _ = os.ReadFile(s.state("processes.failed"))
+		return len(failed) > 0 && notThere(s.state("processes.taken-0"))
+	})
+	if kept := bytes.Count(failed, []byte(`"netns":"a/`)); kept != lines {
+		t.Errorf("%d lines are kept, want %d", kept, lines)
+	}
+	// It tells of them when it leaves, if not before.
+	rest := fmt.Sprintf("%d more lines like those above are not in the journal", lines-20)
+	eventually(t, "it is told how many there were", func() bool { return strings.Contains(s.logged(), rest) })
+	if given := strings.Count(s.logged(), "gave up a spooled request"); given != 20 {
+		t.Errorf("%d lines of the journal are of the spool, want 20", given)
+	}
+	if errors := must(t, "journalctl", "--no-pager", "--output=cat", "--priority=err", fmt.Sprintf("--since=@%d", s.since.Unix()),
+		"SERVICE="+s.name, "RESULT=gave-up"); strings.Count(errors, "\n") != 19 {
+		t.Errorf("those are not errors:\n%s", errors)
+	}
+}
+
 // atMost fails if a process has ever used more than so many MiB.
 func atMost(t *testing.T, pid, limit int) {
 	t.Helper()
@@ -1068,7 +1099,7 @@ func attackJournal(t *testing.T) {
 	}
 	s.start(n) // and is seen
 	eventually(t, "it is told how many there were", func() bool {
-		return strings.Contains(s.logged(), "more refusals like those above")
+		return strings.Contains(s.logged(), "more lines like those above")
 	})
 	log := s.logged()
 	refused := strings.Count(log, "refused process "+strconv.Itoa(os.Getpid())+" of uid 0 in control group /")
