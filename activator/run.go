@@ -78,7 +78,7 @@ func (a *Activator) serveRun(ctx context.Context, conn *net.UnixConn, parameters
 		log.Info(fmt.Sprintf("ran a control command as %s, exit status %d", ran.Unit, ran.ExitStatus), journal.Result, journal.Ran)
 	case ctx.Err() != nil:
 	case errors.As(err, &answer):
-		log.Warn("refused: "+reason(err), journal.Result, journal.Refused)
+		a.refused(log, peer, "a control command: "+reason(err), journal.Result, journal.Refused)
 	default:
 		log.Error(reason(err), journal.Result, journal.Failed)
 	}

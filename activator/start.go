@@ -48,10 +48,11 @@ type sidecar struct {
 	netns     string
 	namespace netns.ID // which namespace that name stands for at the moment
 	arguments []string
-	environ   []string  // NAME=VALUE
-	pidFiles  []string  // below the service's directory, relative to it
-	request   string    // the request's id; "" where it has none
-	asked     time.Time // when the request was made, in whole microseconds
+	environ   []string    // NAME=VALUE
+	pidFiles  []string    // below the service's directory, relative to it
+	request   string      // the request's id; "" where it has none
+	peer      *unix.Ucred // who asks; nil where nobody waits for an answer
+	asked     time.Time   // when the request was made, in whole microseconds
 	spooled   bool
 	log       *slog.Logger
 }
@@ -72,6 +73,7 @@ func (a *Activator) serveStart(ctx context.Context, conn *net.UnixConn, paramete
 		a.refused(log, peer, reason(err), journal.Result, journal.Refused)
 		return nil, err
 	}
+	s.peer = peer
 	log.Info(fmt.Sprintf("asked for by process %d of uid %d", peer.Pid, peer.Uid))
 	started, err := a.start(ctx, s)
 	if err != nil {
@@ -194,7 +196,11 @@ func (a *Activator) start(ctx context.Context, s *sidecar) (bool, error) {
 	switch {
 	case err == nil, ctx.Err() != nil, overtaken(err):
 	case errorName(err) == protocol.ErrorJoinedNotRunning:
-		s.log.Warn("refused: "+reason(err), journal.Result, journal.Refused)
+		if s.peer != nil {
+			a.refused(s.log, s.peer, reason(err), journal.Result, journal.Refused)
+		} else {
+			a.limited(s.log, slog.LevelWarn, "spool refused", "refused a spooled request: "+reason(err), journal.Result, journal.Refused)
+		}
 	default:
 		s.log.Error(reason(err), journal.Result, journal.Failed)
 	}

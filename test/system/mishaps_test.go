@@ -252,7 +252,7 @@ var mishaps = []mishap{
 		})
 		w.define("join = \"neutron-keepalived\"\n" + runs)
 		w.call("--port=0")
-		w.journalWith("refused", "-p", "warning", "-n", "1", "SERVICE=neutron-dnsmasq", "RESULT=refused")
+		w.journalWith("refused", "-g", "refused process", "SERVICE=neutron-dnsmasq")
 	}},
 
 	// Control commands.
