@@ -2,7 +2,8 @@
 
 // Package beneath reads and writes files of a directory that somebody else can
 // write: nothing below it is followed, waited for or trusted. A symbolic link,
-// a fifo, a device or a mount in the way is an error, never a detour.
+// a fifo, a device or a mount in the way is an error, never a detour, and so is
+// a file that has another name as well, which may be anywhere (a hard link).
 package beneath
 
 import (
@@ -23,8 +24,8 @@ import (
 // symbolic link and into no other file system (openat2(2)).
 const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
 
-// ErrUnfit is what is read and is no regular file, or too large a one: to try
-// again does not help.
+// ErrUnfit is what is read and is no regular file, or too large a one, or has
+// another name as well: to try again does not help.
 var ErrUnfit = errors.New("unfit")
 
 // Info is what there is to know of a file that was read.
@@ -162,12 +163,9 @@ func (d *Dir) ReadFile(name string, max int64) ([]byte, Info, error) {
 		return nil, Info{}, err
 	}
 	defer handle.Close()
-	info, err := handle.Stat()
+	info, err := CheckFile(handle)
 	if err != nil {
-		return nil, Info{}, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, Info{}, fmt.Errorf("%w: %s is not a regular file", ErrUnfit, handle.Name())
+		return nil, Info{}, fmt.Errorf("%w: %w", ErrUnfit, err)
 	}
 	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", handle.Fd()))
 	if err != nil {
@@ -182,6 +180,23 @@ func (d *Dir) ReadFile(name string, max int64) ([]byte, Info, error) {
 		return nil, Info{}, fmt.Errorf("%w: %s is larger than %d bytes", ErrUnfit, handle.Name(), max)
 	}
 	return content, Info{info.ModTime(), info.Sys().(*syscall.Stat_t).Uid}, nil
+}
+
+// CheckFile returns what there is to know of a file that is open, which has to be
+// a regular one without another name: to read or write one that has is to do so
+// where the other name is.
+func CheckFile(f *os.File) (os.FileInfo, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", f.Name())
+	}
+	if links := info.Sys().(*syscall.Stat_t).Nlink; links > 1 {
+		return nil, fmt.Errorf("%s is a hard link, the file has %d names; remove this one: rm %[1]s", f.Name(), links)
+	}
+	return info, nil
 }
 
 // WriteFile puts a file with that content and mode in the place of whatever
@@ -220,19 +235,15 @@ func write(f *os.File, content []byte, mode os.FileMode) error {
 }
 
 // Append adds to the end of a regular file, and makes it with that mode when
-// it is not there.
+// it is not there. One that has another name as well is an error.
 func (d *Dir) Append(name string, content []byte, mode os.FileMode) error {
 	f, err := d.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_NONBLOCK, mode)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
+	if _, err := CheckFile(f); err != nil {
 		return err
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", f.Name())
 	}
 	if _, err := f.Write(content); err != nil {
 		return err

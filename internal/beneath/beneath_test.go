@@ -238,8 +238,6 @@ func names(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// A hard link is a file of the directory like any other, and what it shares
-// with is not written to: the name gets another file.
 // A file system that is full, here one with a limit on the size of files: what
 // was there stays, whole, and nothing else is left.
 func TestWriteFileFull(t *testing.T) {
@@ -265,12 +263,36 @@ func TestWriteFileFull(t *testing.T) {
 	}
 }
 
-func TestWriteFileHardLink(t *testing.T) {
-	dir := newTrap(t)
-	if err := os.Link(filepath.Join(dir.outside, "secret"), filepath.Join(dir.path, "hard")); err != nil {
+// hardLink gives the secret another name, in the directory.
+func (d trap) hardLink(t *testing.T, name string) {
+	t.Helper()
+	if err := os.Link(filepath.Join(d.outside, "secret"), filepath.Join(d.path, name)); err != nil {
 		t.Skipf("no hard links between directories here: %v", err)
 	}
+}
+
+// What a hard link shares with is not written to: the name gets another file.
+func TestWriteFileHardLink(t *testing.T) {
+	dir := newTrap(t)
+	dir.hardLink(t, "hard")
 	check(t, "WriteFile", dir.WriteFile("hard", []byte("written"), 0o644), nil)
+	dir.unharmed(t)
+}
+
+// Neither is it read or appended to. Once the link is gone there is a file again.
+func TestHardLink(t *testing.T) {
+	dir := newTrap(t)
+	dir.hardLink(t, "hard")
+	content, _, err := dir.ReadFile("hard", 1000)
+	check(t, "ReadFile", err, beneath.ErrUnfit)
+	check(t, "ReadFile", err, "hard is a hard link, the file has 2 names; remove this one: rm "+filepath.Join(dir.path, "hard"))
+	if len(content) > 0 {
+		t.Errorf("ReadFile returns %q", content)
+	}
+	check(t, "Append", dir.Append("hard", []byte("+"), 0o600), "hard is a hard link, the file has 2 names")
+	dir.unharmed(t)
+	check(t, "Remove", dir.Remove("hard"), nil)
+	check(t, "Append", dir.Append("hard", []byte("+"), 0o600), nil)
 	dir.unharmed(t)
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"github.com/opencontainers/selinux/go-selinux"
 	"golang.org/x/sys/unix"
@@ -36,9 +37,10 @@ func Host() *Labels {
 }
 
 // Files gives these files of a directory the type, and "." for the directory
-// itself. Those that are not there, or are links, are left out, and so are those
-// that have the type: their categories are somebody's choice. An agent can write
-// the directory, so that each is opened first, and never named to the kernel.
+// itself. Those that are not there, or are links, hard ones included, are left out,
+// and so are those that have the type: their categories are somebody's choice. An
+// agent can write the directory, so that each is opened first, and never named to
+// the kernel.
 func (l *Labels) Files(dir *beneath.Dir, names ...string) error {
 	if !l.enabled() {
 		return nil
@@ -51,7 +53,10 @@ func (l *Labels) Files(dir *beneath.Dir, names ...string) error {
 		if err != nil {
 			return err
 		}
-		err = l.label(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+		info, err := f.Stat()
+		if err == nil && (info.IsDir() || info.Sys().(*syscall.Stat_t).Nlink <= 1) {
+			err = l.label(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+		}
 		_ = f.Close() // only names the file (O_PATH)
 		if err != nil {
 			return fmt.Errorf("giving %s the SELinux type %s: %w", f.Name(), fileType, err)

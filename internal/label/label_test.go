@@ -50,6 +50,9 @@ func TestFiles(t *testing.T) {
 	if err := os.Symlink(outside, in("link")); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Link(outside, in("hard-link")); err != nil {
+		t.Skipf("no hard links between directories here: %v", err)
+	}
 	if err := unix.Mkfifo(in("fifo"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +81,7 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer opened.Close()
-	if err := l.Files(opened, ".", "wrapper", "shared", "private", "link", "fifo", "activator.sock", "missing"); err != nil {
+	if err := l.Files(opened, ".", "wrapper", "shared", "private", "link", "hard-link", "fifo", "activator.sock", "missing"); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{

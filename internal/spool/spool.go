@@ -25,6 +25,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/arglist"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
 )
@@ -153,34 +154,37 @@ func Append(ctx context.Context, stateDir string, request *Request) (err error) 
 	stamp := filepath.Join(stateDir, layout.SpoolTimestamp)
 	// The request is in the spool, whose existence alone starts the activator;
 	// the time stamp is for path units of the role.
-	if f, err := open(stamp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644); err == nil {
+	if f, _, err := open(stamp, os.O_WRONLY, 0o644); err == nil {
+		_ = f.Truncate(0)
 		_, _ = f.WriteString(time.Now().UTC().Format(time.RFC3339Nano) + "\n")
 		_ = f.Close()
 	}
 	return nil
 }
 
-// open opens a file that an agent beside this one may have made: it follows no
-// link and waits for no fifo.
-func open(name string, flags int, mode os.FileMode) (*os.File, error) {
-	return os.OpenFile(name, flags|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, mode) // #nosec G304 -- a fixed name in the state directory
+// open opens a file that an agent beside this one may have made, or makes it. It
+// follows no link of either kind and waits for no fifo.
+func open(name string, flags int, mode os.FileMode) (*os.File, os.FileInfo, error) {
+	f, err := os.OpenFile(name, flags|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, mode) // #nosec G304 -- a fixed name in the state directory
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := beneath.CheckFile(f)
+	if err != nil {
+		_ = f.Close() // nothing was written
+		return nil, nil, err
+	}
+	return f, info, nil
 }
 
 // appendLine writes with O_APPEND: the role's wrapper, whose lock is another,
 // may append at the same time.
 func appendLine(name string, line []byte) error {
-	f, err := open(name, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	f, info, err := open(name, os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", name)
-	}
 	size := info.Size()
 	if size+int64(len(line))+1 > MaxSize {
 		return fmt.Errorf("%s: %w (%d bytes)", name, ErrFull, size)

@@ -534,3 +534,33 @@ func TestAppendErrors(t *testing.T) {
 		t.Errorf("a directory in the spool's place: error %v", err)
 	}
 }
+
+// A file with another name, which may be the host's, is not written to. As a lock
+// it is as good as any.
+func TestAppendToHardLinks(t *testing.T) {
+	for _, test := range []struct {
+		name, want string
+	}{
+		{layout.Spool, "is a hard link"},
+		{layout.SpoolTimestamp, ""}, // the request is spooled all the same
+		{layout.SpoolLock, ""},
+	} {
+		dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(outside, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Link(outside, filepath.Join(dir, test.name)); err != nil {
+			t.Skipf("no hard links between directories here: %v", err)
+		}
+		err := spool.Append(t.Context(), dir, request("1"))
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: error %v, want %q", test.name, err, test.want)
+		}
+		if content, err := os.ReadFile(outside); err != nil || string(content) != "x" {
+			t.Errorf("%s: the file has become %q, error %v", test.name, content, err)
+		}
+		if content, err := os.ReadFile(filepath.Join(dir, layout.Spool)); test.want == "" && (err != nil || len(content) == 0) {
+			t.Errorf("%s: the spool is %q, error %v", test.name, content, err)
+		}
+	}
+}

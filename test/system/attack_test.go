@@ -58,9 +58,9 @@ var attacks = []attack{
 		"the sidecar is in the namespace that was asked from", attackNetnsSwapPodman},
 	{"fill `/run/netns` with fifos, directories, files, other namespaces and odd names",
 		"they name nothing; other requests are served", attackNetnsEntries},
-	{"put links, a fifo, a directory, a socket or a file of a terabyte in the place of the spool",
+	{"put links, hard links, a fifo, a directory, a socket or a file of a terabyte in the place of the spool",
 		"put away as `processes.rejected-…`; what a link leads to is neither read nor changed", attackSpoolPlace},
-	{"put links, fifos and directories in the place of the lock, the time stamp, `processes.failed` and of spools being served",
+	{"put links, hard links, fifos and directories in the place of the lock, the time stamp, `processes.failed` and of spools being served",
 		"spooled requests wait until they are gone; nothing outside is touched, and the socket serves", attackStatePlaces},
 	{"write the spool as a user who may not use the socket",
 		"put away as `processes.rejected-…`", attackSpoolOwner},
@@ -82,7 +82,7 @@ var attacks = []attack{
 		"not passed on", attackEnvironment},
 	{"forge the activator's reply: escape sequences, wrong types, no end, odd exit statuses",
 		"text without control characters, exit status 1 to 255, at most 1 MiB read", attackForgedReply},
-	{"put links or fifos where another agent's wrapper spools",
+	{"put links, hard links or fifos where another agent's wrapper spools",
 		"an error; nothing outside is touched, and nobody waits", attackClientSpool},
 	{"replace the wrapper, the client and the kill script, and wait for the host to run them",
 		"the host never does; they are put right when the socket is made", attackPrograms},
@@ -550,6 +550,7 @@ func attackNetnsEntries(t *testing.T) {
 func places(t *testing.T, victim string) map[string]func(name string) error {
 	return map[string]func(name string) error{
 		"a link":             func(name string) error { return os.Symlink(victim, name) },
+		"a hard link":        func(name string) error { return os.Link(victim, name) },
 		"a dangling link":    func(name string) error { return os.Symlink(victim+"-not-there", name) },
 		"a link to itself":   func(name string) error { return os.Symlink(filepath.Base(name), name) },
 		"a fifo":             func(name string) error { return unix.Mkfifo(name, 0o600) },
@@ -560,10 +561,11 @@ func places(t *testing.T, victim string) map[string]func(name string) error {
 	}
 }
 
-// A file of the host that no attack may change.
+// A file of the host that no attack may change. It is in the file system of
+// service_dir, where it can have a hard link.
 func victimFile(t *testing.T, content string) (name string, check func()) {
 	t.Helper()
-	name = filepath.Join("/etc", fmt.Sprintf("victim-%d", time.Now().UnixNano()))
+	name = filepath.Join("/var/lib", fmt.Sprintf("victim-%d", time.Now().UnixNano()))
 	write(t, name, content)
 	t.Cleanup(func() { os.Remove(name) })
 	return name, func() {
@@ -967,7 +969,11 @@ func attackClientSpool(t *testing.T) {
 		for what, put := range places(t, victim) {
 			t.Run(file+" "+what, func(t *testing.T) {
 				t.Parallel()
-				dir := t.TempDir()
+				dir, err := os.MkdirTemp("/var/lib", "agent-") // where the victim is
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { os.RemoveAll(dir) })
 				if err := os.Mkdir(filepath.Join(dir, "fake"), 0o755); err != nil {
 					t.Fatal(err)
 				}
