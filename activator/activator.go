@@ -234,6 +234,11 @@ func (a *Activator) varlink() *varlink.Service {
 				"List":   a.serveList,
 			},
 		},
+		Refused: func(conn *net.UnixConn, err error) {
+			if peer, peerErr := caller(conn); peerErr == nil {
+				a.refused(a.log, peer, reason(err), journal.Result, journal.Refused)
+			}
+		},
 		Internal: func(err error) *varlink.Error {
 			return &varlink.Error{Name: protocol.ErrorFailed, Parameters: protocol.Failure{Message: err.Error()}}
 		},

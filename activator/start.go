@@ -69,6 +69,9 @@ func (a *Activator) serveStart(ctx context.Context, conn *net.UnixConn, paramete
 	}
 	log := a.requestLog(request.ID, name)
 	s, err := a.sidecar(name, id, request)
+	if varlink.Unfit(err) {
+		return nil, err // is logged with others of its kind
+	}
 	if err != nil {
 		a.refused(log, peer, reason(err), journal.Result, journal.Refused)
 		return nil, err

@@ -42,6 +42,9 @@ type Service struct {
 	Interface                     Interface
 	// Room bounds the messages of all connections together; nil for no bound.
 	Room *Room
+	// Refused is told of each call of a method that there is not, or with
+	// parameters that are wrong; nil for nobody.
+	Refused func(conn *net.UnixConn, err error)
 	// Internal makes an error reply of an error that a method returned and
 	// that is no *Error.
 	Internal func(error) *Error
@@ -119,6 +122,13 @@ error PermissionDenied ()
 # Method is expected to be called with 'more' set to true, but wasn't
 error ExpectedMore ()
 `
+
+// Unfit says whether an error is one of that interface: the call is none that the
+// service could serve.
+func Unfit(err error) bool {
+	var answer *Error
+	return errors.As(err, &answer) && strings.HasPrefix(answer.Name, serviceInterface+".")
+}
 
 // InvalidParameter is the error for a parameter that is missing or wrong.
 func InvalidParameter(name string) *Error {
@@ -206,6 +216,9 @@ func (s *Service) serveCall(ctx context.Context, conn *net.UnixConn, reader **bu
 	}
 	oneway := call.Oneway // after which nothing holds on to the call
 	result, err := s.dispatch(ctx, conn, call.Method, call.Parameters)
+	if s.Refused != nil && Unfit(err) {
+		s.Refused(conn, err)
+	}
 	if err != nil && ctx.Err() != nil {
 		// Cut short, which is no answer: a client whose connection breaks
 		// without one knows to ask again.

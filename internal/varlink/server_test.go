@@ -415,3 +415,40 @@ func TestWaitingCallHoldsLittle(t *testing.T) {
 		t.Errorf("both ends of a connection with a call of %d bytes hold %d bytes", len(text), each)
 	}
 }
+
+// What is asked for in vain is told of, once, and nothing else is.
+func TestRefused(t *testing.T) {
+	service := service()
+	var told []string
+	service.Refused = func(_ *net.UnixConn, err error) { told = append(told, err.Error()) }
+	service.Interface.Methods["Picky"] = func(_ context.Context, _ *net.UnixConn, parameters json.RawMessage) (any, error) {
+		return nil, varlink.ReadParameters(parameters, &struct{}{})
+	}
+	client, served := serveBy(t, t.Context(), service)
+	for _, method := range []string{
+		"org.example.test.Picky", "org.example.test.Named", "org.example.test.Other", "org.varlink.service.GetInfo",
+		"org.example.test.Rm", "org.example.other.Rm", "nothing",
+	} {
+		if err := varlink.WriteMessage(client, &varlink.Call{Method: method, Parameters: json.RawMessage(`{"x":1}`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := client.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, client); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	want := []string{
+		`org.varlink.service.InvalidParameter {"parameter":"x"}`,
+		`org.varlink.service.MethodNotFound {"method":"org.example.test.Rm"}`,
+		`org.varlink.service.InterfaceNotFound {"interface":"org.example.other"}`,
+		`org.varlink.service.InvalidParameter {"parameter":"method"}`,
+	}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
