@@ -99,6 +99,9 @@ func execStart(s *conf.Service, command []string) string {
 	if s.Engine == conf.Systemd {
 		words = append(words, "--notify")
 	}
+	if s.Log == conf.LogFile && s.Engine != conf.Podman { // which has the container's output elsewhere
+		words = append(words, "--log="+layout.LogFile(s.Name, instance))
+	}
 	switch {
 	case inImage(s):
 		words = append(words, imageOptions(s)...)
@@ -147,18 +150,15 @@ func podman(s *conf.Service) string {
 	command = append(command, containerWords(s)...)
 	command = append(command, commandWords(s)...)
 
-	lines := setting("Type", "notify") +
+	return setting("Type", "notify") +
 		setting("NotifyAccess", "all") +
 		setting("Delegate", "yes") +
 		execStart(s, command) +
 		// Podman clears up after a container that ended by itself, unless it is
 		// interrupted. Whatever happened, no container is left when the unit is
 		// down.
-		setting("ExecStopPost", "-podman rm --force --ignore --time=0 "+name)
-	if s.Log == conf.LogFile {
-		lines += setting("LogsDirectory", strings.TrimPrefix(layout.LogDir, "/var/log/"))
-	}
-	return lines
+		setting("ExecStopPost", "-podman rm --force --ignore --time=0 "+name) +
+		logDir(s)
 }
 
 // containerWords returns what podman run and docker run are told alike, up to
@@ -217,7 +217,7 @@ func docker(s *conf.Service) string {
 	return lines + execStart(s, command) +
 		// Whatever happened, no container is left when the unit is down.
 		setting("ExecStopPost", `-/bin/sh -c 'exec docker rm --force --volumes "$$0" >/dev/null 2>&1' `+name) +
-		logFile(s)
+		logDir(s)
 }
 
 // inImage says whether systemd itself runs a sidecar in an image.
@@ -234,11 +234,11 @@ func host(s *conf.Service) string {
 		return lines +
 			setting("Environment", "HOME=/root") +
 			execStart(s, commandWords(s)) +
-			logFile(s)
+			logDir(s)
 	}
 	lines += execStart(s, commandWords(s))
 	if s.Join != "" {
-		return lines + logFile(s)
+		return lines + logDir(s)
 	}
 	for _, mount := range mounts(s) {
 		name := "BindPaths"
@@ -250,7 +250,7 @@ func host(s *conf.Service) string {
 	if !s.Privileged {
 		lines += setting("CapabilityBoundingSet", unprivileged)
 	}
-	return lines + logFile(s)
+	return lines + logDir(s)
 }
 
 // imageOptions tell the client of the image whose root file system it is to
@@ -286,15 +286,13 @@ func readOnly(mount conf.BindMount) bool {
 	return slices.Contains(strings.Split(mount.Options, ","), "ro")
 }
 
-// logFile has systemd write a sidecar's output to a file if that is asked for.
-func logFile(s *conf.Service) string {
+// logDir has systemd make the directory of the files that sidecars' output goes
+// to, if that is asked for.
+func logDir(s *conf.Service) string {
 	if s.Log != conf.LogFile {
 		return ""
 	}
-	file := "append:" + layout.LogFile(s.Name, instance)
-	return setting("LogsDirectory", strings.TrimPrefix(layout.LogDir, "/var/log/")) +
-		setting("StandardOutput", file) +
-		setting("StandardError", file)
+	return setting("LogsDirectory", strings.TrimPrefix(layout.LogDir, "/var/log/"))
 }
 
 // unprivileged is what a container has that is not privileged: Podman's

@@ -25,7 +25,7 @@ It is called by scripts and units that tripleo-wrappers writes, rarely by hand:
       Signal a process of a sidecar. The scripts in <DIR>/kill_scripts do this;
       Neutron calls them as its kill_scripts_path says.
 
-  tripleo-wrapper exec --args=FILE [--env=FILE] [--netns=FILE [--netns-record=FILE]]
+  tripleo-wrapper exec --args=FILE [--env=FILE] [--netns=FILE [--netns-record=FILE]] [--log=FILE]
           [--image=NAME --service=NAME --instance=NETNS [--bind=SRC:DST[:ro]]... [--unprivileged]]
           [--join=NAME [--container=podman|docker] --instance=NETNS] -- COMMAND...
       Become COMMAND with the arguments in FILE, in the root file system of an

@@ -24,7 +24,8 @@ import (
 
 // Exit statuses of the shim.
 const (
-	exitNoNetns  = 225 // EXIT_NETWORK in systemd.exec(5)
+	exitNoLog    = 209 // EXIT_STDOUT in systemd.exec(5)
+	exitNoNetns  = 225 // EXIT_NETWORK there
 	exitNoExec   = 126 // as in sh(1)
 	exitNotFound = 127
 )
@@ -36,6 +37,7 @@ type execOptions struct {
 	netns, netnsRecord           string
 	definition, definitionRecord string
 	notify                       bool
+	log                          string
 	image, service, instance     string
 	binds                        []rootfs.Bind
 	unprivileged                 bool
@@ -52,6 +54,7 @@ func (o *execOptions) flags() *flag.FlagSet {
 	flags.StringVar(&o.definition, "definition", "", "")
 	flags.StringVar(&o.definitionRecord, "definition-record", "", "")
 	flags.BoolVar(&o.notify, "notify", false, "")
+	flags.StringVar(&o.log, "log", "", "")
 	flags.StringVar(&o.image, "image", "", "")
 	flags.StringVar(&o.service, "service", "", "")
 	flags.StringVar(&o.instance, "instance", "", "")
@@ -114,6 +117,11 @@ func Exec(args []string, stderr io.Writer) int {
 			return exitError
 		}
 	}
+	output, err := openLog(o.log) // the file is the host's
+	if err != nil {
+		complain(stderr, "exec: log = \"file\": %v; mend that, or have log = \"journal\" in the definition", err)
+		return exitNoLog
+	}
 	if o.image != "" {
 		if err := enterImage(&o); err != nil {
 			complain(stderr, "exec: %v", err)
@@ -144,12 +152,52 @@ func Exec(args []string, stderr io.Writer) int {
 		complain(stderr, "exec: telling systemd: %v", err)
 		return exitError
 	}
-	err = unix.Exec(program, command, overlay(os.Environ(), environ))
+	err = output.become(program, command, overlay(os.Environ(), environ))
 	complain(stderr, "exec: %s: %v; %s", program, err, mendCommand)
 	if errors.Is(err, os.ErrNotExist) {
 		return exitNotFound
 	}
 	return exitNoExec
+}
+
+// A log is the open file that a command's output goes to; without one, the output
+// goes where this process's goes.
+type log struct{ fd int }
+
+const noLog = -1
+
+// openLog opens a file to append to, and makes it if need be. systemd cannot do
+// that by StandardOutput=: it opens the file before it makes the directory
+// (LogsDirectory=).
+func openLog(name string) (log, error) {
+	if name == "" {
+		return log{noLog}, nil
+	}
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_NOCTTY|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return log{noLog}, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return log{fd}, nil
+}
+
+// become executes a program that writes to the log, and returns only if that
+// fails. What this process itself has to say is read where it goes now: the
+// caller is told of it.
+func (l log) become(program string, command, environ []string) error {
+	if l.fd == noLog {
+		return unix.Exec(program, command, environ)
+	}
+	for _, fd := range []int{unix.Stdout, unix.Stderr} {
+		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0) // #nosec G115 -- 1 or 2
+		if err != nil {
+			return err
+		}
+		defer func() { _ = unix.Dup3(own, fd, 0) }()
+		if err := unix.Dup3(l.fd, fd, 0); err != nil {
+			return err
+		}
+	}
+	return unix.Exec(program, command, environ)
 }
 
 // notifier returns a function that tells systemd that the service has started

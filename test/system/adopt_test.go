@@ -87,7 +87,9 @@ func putRole(t *testing.T, s *service) map[string]string {
 			must(t, "chmod", "755", name)
 		}
 	}
-	put(t, "/var/log/containers/stdouts/.keep", "")
+	if s.engine == "podman" {
+		put(t, "/var/log/containers/stdouts/.keep", "") // the role has TripleO make it, and its podman run needs it
+	}
 	t.Cleanup(func() {
 		run(t, "systemctl", "disable", "--now", s.name+".path")
 		for name := range files {
@@ -515,7 +517,7 @@ func TestAdoptEDPM(t *testing.T) {
 	config := filepath.Join(neutronDir, "ovn-metadata-proxy", id+".conf")
 	put(t, config, "global\n pidfile "+n.pidFile+"\n daemon\ndefaults\n mode http\n timeout connect 1s\n timeout client 1s\n timeout server 1s\n"+
 		"listen l\n bind 127.0.0.1:9697\n server s 127.0.0.1:1\n")
-	put(t, "/var/log/containers/stdouts/.keep", "")
+	put(t, "/var/log/containers/stdouts/.keep", "") // edpm-ansible's podman run needs it
 	wrapper := fmt.Sprintf("nsenter --net=/run/netns/%s -m -t 1 podman run --detach --log-driver k8s-file --log-opt path=/var/log/containers/stdouts/%s.log "+
 		"-v /run/netns:/run/netns:shared -v %s:%s:shared -v /dev/log:/dev/log --net host --pid host --cgroupns host --privileged -u root --name %s "+
 		"localhost/agent /bin/sh -c 'exec /usr/sbin/haproxy -Ws -f %s'", n.name, name, neutronDir, neutronDir, name, config)

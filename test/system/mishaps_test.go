@@ -80,6 +80,14 @@ var mishaps = []mishap{
 		w.activatorSays()
 		w.check()
 	}},
+	{"The output cannot go to its file", func(w *witness) {
+		w.define(onHost + "log = \"file\"\n" + runs + ready)
+		file := "/var/log/containers/stdouts/neutron-dnsmasq-qdhcp-1.log"
+		must(w.t, "mkdir", "-p", file)
+		defer must(w.t, "rmdir", file)
+		w.call(usual...)
+		w.activatorSays()
+	}},
 	{"A program of tripleo-wrappers is not there", func(w *witness) {
 		w.define(usually)
 		w.hides("/usr/libexec/tripleo-wrappers/tripleo-wrapper")

@@ -154,6 +154,60 @@ func TestFailedStart(t *testing.T) {
 	}
 }
 
+// With log = "file" a sidecar starts, in each way that it can be started, where
+// the directory of its log is not there; and what keeps it from starting is told.
+func TestLogFile(t *testing.T) {
+	forEngines(t, func(t *testing.T, engine string) {
+		s := define(t, engine, "log = \"file\"\n"+dnsmasq)
+		n := s.netns()
+		file := "/var/log/containers/stdouts/" + s.name + "-" + n.name + ".log"
+		forget := func() {
+			t.Helper()
+			if err := os.RemoveAll("/var/log/containers"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		written := func(after string) {
+			t.Helper()
+			eventually(t, after+": the output is in "+file, func() bool {
+				content, _ := os.ReadFile(file)
+				return strings.Contains(string(content), "started, version")
+			})
+		}
+		forget()
+		if r := s.call(n, n.arguments("--log-facility=-")...); r.status != 0 {
+			t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+		}
+		written("asked for")
+		forget()
+		control(t, 0, "restart", s.name, n.name)
+		written("started by an operator")
+		forget()
+		must(t, "systemctl", "restart", s.unit(n.name))
+		written("started by systemctl")
+		forget()
+		pid := n.pid(t)
+		must(t, "kill", "-SEGV", strconv.Itoa(pid))
+		eventually(t, "it is back", func() bool { now := n.pid(t); return now != pid && alive(now) })
+		written("brought back by systemd")
+
+		failing := s.netns()
+		if r := s.call(failing, failing.arguments("--no-such-option")...); r.status != 1 {
+			t.Errorf("exit status %d\n%s", r.status, r.stderr)
+		}
+		if engine == "podman" {
+			return
+		}
+		// Nothing that a program can append to.
+		file = strings.Replace(file, n.name, failing.name, 1)
+		must(t, "rm", file)
+		must(t, "mkdir", file)
+		if r := s.call(failing, failing.arguments()...); r.status != 209 || !strings.Contains(r.stderr, "is a directory; mend that") {
+			t.Errorf("exit status %d\n%s", r.status, r.stderr)
+		}
+	})
+}
+
 // A sidecar that never writes its pid file is stopped when its time is up.
 func TestNotReady(t *testing.T) {
 	forEngines(t, func(t *testing.T, engine string) {
