@@ -340,6 +340,8 @@ func (a *Activator) failed(ctx context.Context, s *sidecar, began time.Time, cau
 		cause = fmt.Errorf("%w; was its definition removed? Put it back, or take the wrapper out of the agent's container", cause)
 	case errors.Is(cause, errEnded) && why.Result == "timeout":
 		cause = fmt.Errorf("it was not up within %v, its ready.timeout", a.service.ReadyTimeout)
+	case errors.Is(cause, errEnded) && why.Result == journal.Success:
+		cause = fmt.Errorf("%w, with exit status 0 unless TERM or KILL stopped it; cmd has to keep it in the foreground", cause)
 	case errors.Is(cause, errEnded):
 		cause = fmt.Errorf("%w (result %s, exit status %d)", cause, why.Result, why.ExitStatus)
 	}

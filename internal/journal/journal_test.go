@@ -22,6 +22,7 @@ const (
 	systemdPost   = `{"_TRANSPORT":"journal","MESSAGE_ID":"98e322203f7a4ed290d09fe03c09fe15","COMMAND":"ExecStopPost","EXIT_CODE":"exited","EXIT_STATUS":"125","MESSAGE":"d@n.service: Control process exited, code=exited, status=125/n/a"}`
 	systemdWell   = `{"_TRANSPORT":"journal","MESSAGE_ID":"98e322203f7a4ed290d09fe03c09fe15","EXIT_CODE":"exited","EXIT_STATUS":"0","MESSAGE":"d@n.service: Main process exited, code=exited, status=0/SUCCESS"}`
 	systemdFailed = `{"_TRANSPORT":"journal","MESSAGE_ID":"d9b373ed55a64feb8242e02dbe79a49c","UNIT_RESULT":"exit-code","MESSAGE":"d@n.service: Failed with result 'exit-code'."}`
+	systemdEnded  = `{"_TRANSPORT":"journal","MESSAGE_ID":"7ad2d189f7e94e70a38c781354912448","MESSAGE":"d@n.service: Deactivated successfully."}`
 	systemdSkips  = `{"_TRANSPORT":"journal","PRIORITY":"6","MESSAGE_ID":"641257651c1b4ec9a8624d7a40a9e1e7","MESSAGE":"d@n.service: Executable p missing, skipping: No such file or directory"}`
 	systemdStart  = `{"_TRANSPORT":"journal","MESSAGE_ID":"7d4958e842da4a758f6c1cdc7b36dcc5","MESSAGE":"Starting d sidecar in network namespace n..."}`
 	systemdSpawn  = `{"_TRANSPORT":"journal","PRIORITY":"3","SYSLOG_IDENTIFIER":"(d)","MESSAGE_ID":"641257651c1b4ec9a8624d7a40a9e1e7","MESSAGE":"d@n.service: Failed at step EXEC spawning /bin/d: No such file or directory"}`
@@ -103,6 +104,11 @@ func TestWhy(t *testing.T) {
 			name:    "a process that ended well is no cause",
 			entries: []string{systemdWell, systemdPost},
 			want:    Failure{ExitStatus: 125},
+		},
+		{
+			name:    "one that ends well, which systemd tells of the unit only",
+			entries: []string{systemdStart, stdout(`"bye"`), systemdEnded},
+			want:    Failure{Result: Success, Lines: []string{"bye"}},
 		},
 		{
 			name: "messages that are text, bytes, nothing, or too large to print",

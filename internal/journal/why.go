@@ -15,7 +15,8 @@ import (
 // A Failure is why a unit failed, as its journal tells it.
 type Failure struct {
 	// Result is the unit's, such as "exit-code", "timeout" or "oom-kill"
-	// (systemd.exec(5), $SERVICE_RESULT); "" if it is not known.
+	// (systemd.exec(5), $SERVICE_RESULT); "" if it is not known. It is Success
+	// for a unit that ended all the same: that is no failure to systemd.
 	Result string
 	// ExitStatus is that of the unit's process: an exit status, or 128 and the
 	// number of the signal that killed it; 0 if it is not known.
@@ -24,6 +25,10 @@ type Failure struct {
 	// start them, oldest first.
 	Lines []string
 }
+
+// Success is the result of a unit whose process ended with exit status 0, or in
+// another way that its SuccessExitStatus= takes for that.
+const Success = "success"
 
 const (
 	// maxLines is how many of a unit's last lines a failure has: enough for a
@@ -36,6 +41,7 @@ const (
 // Message ids of systemd's own entries (systemd/sd-messages.h).
 const (
 	messageProcessExit = "98e322203f7a4ed290d09fe03c09fe15" // SD_MESSAGE_UNIT_PROCESS_EXIT
+	messageSuccess     = "7ad2d189f7e94e70a38c781354912448" // SD_MESSAGE_UNIT_SUCCESS
 	messageFailure     = "d9b373ed55a64feb8242e02dbe79a49c" // SD_MESSAGE_UNIT_FAILURE_RESULT
 	messageSpawnFailed = "641257651c1b4ec9a8624d7a40a9e1e7" // SD_MESSAGE_SPAWN_FAILED
 )
@@ -138,6 +144,8 @@ func why(unit string, entries []Entry) Failure {
 			}
 		case entry.MessageID == messageFailure:
 			failure.Result = entry.UnitResult
+		case entry.MessageID == messageSuccess:
+			failure.Result = Success
 		case entry.MessageID == messageSpawnFailed && entry.Warning():
 			say(strings.TrimPrefix(OneLine(entry.Message), unit+": "))
 		case entry.Transport == "stdout" || entry.Transport == "syslog":

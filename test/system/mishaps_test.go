@@ -69,6 +69,11 @@ var mishaps = []mishap{
 		w.call()
 		w.activatorSays()
 	}},
+	{"The helper goes into the background", func(w *witness) {
+		w.define(onHost + "cmd = [\"/bin/sh\", \"-c\", \"sleep 1000 & exit 0\", \"sh\"]\n" + ready)
+		w.call(usual...)
+		w.activatorSays()
+	}},
 	{"The pid file names another process", func(w *witness) {
 		w.define(strings.Replace(never, "exec", "echo 1 > /var/lib/neutron/qdhcp-1.pid; exec", 1))
 		w.call()

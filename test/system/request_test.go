@@ -395,8 +395,10 @@ func TestLeavesForeground(t *testing.T) {
 		t.Run(engine, func(t *testing.T) {
 			s := define(t, engine, strings.Replace(dnsmasq, "dnsmasq -k", "dnsmasq", 1))
 			for range 5 {
-				if r := s.call(s.netns(), s.netns().arguments()...); r.status == 0 {
-					t.Error("the call succeeds")
+				r := s.call(s.netns(), s.netns().arguments()...)
+				if r.status != 1 || !strings.Contains(r.stderr, "with exit status 0 unless") ||
+					!strings.Contains(r.stderr, "cmd has to keep it in the foreground") {
+					t.Errorf("exit status %d\n%s", r.status, r.stderr)
 				}
 			}
 		})
