@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,7 +16,7 @@ import (
 func (c *control) logsCommand() *cobra.Command {
 	var (
 		follow bool
-		lines  int
+		lines  lineCount
 	)
 	command := &cobra.Command{
 		Use:   "logs SERVICE [NETNS]",
@@ -31,14 +30,14 @@ JSON.`,
 		ValidArgsFunction: c.completeSidecars(1),
 	}
 	command.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new lines as they come")
-	command.Flags().IntVarP(&lines, "lines", "n", 0, "only the last `NUMBER` of lines")
+	command.Flags().VarP(&lines, "lines", "n", "only the last `NUMBER` of lines (default all)")
 	command.RunE = func(command *cobra.Command, args []string) error {
 		journalctl := []string{}
 		if follow {
 			journalctl = append(journalctl, "--follow")
 		}
-		if lines > 0 {
-			journalctl = append(journalctl, "--lines="+strconv.Itoa(lines))
+		if command.Flags().Changed("lines") {
+			journalctl = append(journalctl, "--lines="+lines.String())
 		}
 		if c.json {
 			journalctl = append(journalctl, "--output=json")

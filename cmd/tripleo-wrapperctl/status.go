@@ -24,7 +24,7 @@ import (
 )
 
 func (c *control) statusCommand() *cobra.Command {
-	var lines int
+	lines := lineCount(10)
 	command := &cobra.Command{
 		Use:   "status [SERVICE [NETNS]]",
 		Short: "Tell how services or a sidecar do, and what to do when they do not",
@@ -46,16 +46,16 @@ there is no such service.`,
 			case 0:
 				return c.statusAll(command.Context(), &set)
 			case 1:
-				return c.statusService(command.Context(), &set, args[0], lines)
+				return c.statusService(command.Context(), &set, args[0], int(lines))
 			}
 			service, err := find(&set, args[0])
 			if err != nil {
 				return &failure{exitUnknown, err}
 			}
-			return c.statusSidecar(command.Context(), service, args[1], lines)
+			return c.statusSidecar(command.Context(), service, args[1], int(lines))
 		},
 	}
-	command.Flags().IntVarP(&lines, "lines", "n", 10, "show this `NUMBER` of lines of the journal")
+	command.Flags().VarP(&lines, "lines", "n", "show this `NUMBER` of lines of the journal")
 	return command
 }
 
@@ -185,12 +185,16 @@ func (c *control) statusService(ctx context.Context, set *conf.Set, name string,
 		details.Service, err = host.Service(ctx, service, sidecars)
 		c.warn(err)
 	}
-	journal.Sync(ctx)
-	entries, err := journal.Read(ctx, journal.Query{
-		Boot: true, Lines: lines, Matches: []string{"SERVICE=" + name, "PRIORITY=4", "PRIORITY=3", "PRIORITY=2"},
-	})
-	c.warn(err)
-	details.Log = logLines(entries)
+	var err error
+	if lines > 0 {
+		var entries []journal.Entry
+		journal.Sync(ctx)
+		entries, err = journal.Read(ctx, journal.Query{
+			Boot: true, Lines: lines, Matches: []string{"SERVICE=" + name, "PRIORITY=4", "PRIORITY=3", "PRIORITY=2"},
+		})
+		c.warn(err)
+		details.Log = logLines(entries)
+	}
 	details.Advice = adviseService(&details.Service)
 	if c.json {
 		err = c.printJSON(details)

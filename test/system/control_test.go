@@ -173,6 +173,9 @@ func TestControlStatus(t *testing.T) {
 	mention(t, r, "State: failed", "asked for by process", "bad command line options", "Main process exited",
 		"→ the last request ended with: "+s.name+" did not start", "tripleo-wrapperctl start "+s.name+" "+n.name)
 	mention(t, control(t, 1, "status", s.name), "Sidecars: 1 failed", "bad command line options", "1 sidecar did not start")
+	if r := control(t, 1, "status", "--lines=0", s.name); strings.Contains(r.stdout, "Last warnings") {
+		t.Errorf("lines of the journal where none were asked for:\n%s", r.stdout)
+	}
 	control(t, 1, "start", s.name, n.name)
 
 	pid := s.start(n)
@@ -426,6 +429,9 @@ func TestControlLogsAndMonitor(t *testing.T) {
 	mention(t, control(t, 0, "logs", s.name, n.name), "asked for by process", "starting for request", "started, version")
 	if r := control(t, 0, "logs", "--lines=1", s.name); strings.Count(r.stdout, "\n") != 1 {
 		t.Errorf("one line: %q", r.stdout)
+	}
+	if r := control(t, 0, "logs", "--lines=0", s.name); r.stdout != "" {
+		t.Errorf("no line: %q", r.stdout)
 	}
 	follow := run(t, "timeout", "--signal=INT", "--preserve-status", "2", "tripleo-wrapperctl", "logs", "--follow", s.name)
 	if follow.status != 0 {

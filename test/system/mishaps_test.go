@@ -678,6 +678,7 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 		w.sees("tripleo-wrapperctl", "restart", "neutron-dnsmasq")
 		w.sees("tripleo-wrapperctl", "restart", "--all", "--parallel=0", "neutron-dnsmasq")
 		w.sees("tripleo-wrapperctl", "monitor", "--interval=1ms")
+		w.sees("tripleo-wrapperctl", "logs", "--lines=-1", "neutron-dnsmasq")
 		w.sees("/usr/lib/systemd/system-generators/tripleo-wrappers-generator", "/tmp")
 	}},
 	{"An Ansible file cannot be converted", func(w *witness) {
