@@ -16,6 +16,7 @@ func (c *control) catCommand() *cobra.Command {
 		Long: `Print the units that tripleo-wrappers-generator(8) makes of all definitions, or
 of some, as they are now. What systemd has loaded, drop-ins included, shows:
 systemctl cat SERVICE.socket SERVICE.path SERVICE.service SERVICE@.service`,
+		Annotations:       ofFiles,
 		Example:           "  tripleo-wrapperctl cat neutron-dnsmasq",
 		ValidArgsFunction: c.completeServices,
 		RunE: func(command *cobra.Command, args []string) error {

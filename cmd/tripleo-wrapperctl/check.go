@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,6 +37,7 @@ images.
 
 Exit status: 0 nothing is wrong, though there may be warnings; 1 something is
 wrong; 2 a call that makes no sense.`,
+		Annotations: ofFiles,
 		Example: `  tripleo-wrapperctl check
   tripleo-wrapperctl check ./neutron-dnsmasq.toml`,
 		RunE: func(command *cobra.Command, args []string) error { return c.check(command.Context(), args) },
@@ -53,7 +55,7 @@ type problem struct {
 }
 
 func (c *control) check(ctx context.Context, files []string) error {
-	set, err := c.definitions(files)
+	set, loose, err := c.definitions(files)
 	if err != nil {
 		return &failure{exitUsage, err}
 	}
@@ -85,7 +87,15 @@ func (c *control) check(ctx context.Context, files []string) error {
 	if slices.ContainsFunc(problems, func(p problem) bool { return p.Severity == "error" }) {
 		return errUnwell
 	}
-	if !c.json {
+	switch {
+	case c.json:
+	case len(set.Services) == 0:
+		fmt.Fprintf(c.stdout, "No problems: there is no definition in %s.\n", c.adminDir())
+	case c.root != "/":
+		fmt.Fprintln(c.stdout, "No problems.")
+	case loose:
+		fmt.Fprintf(c.stdout, "No problems. To take it into use, put it into %s, then: tripleo-wrapperctl reload\n", conf.AdminDir)
+	default:
 		fmt.Fprintln(c.stdout, "No problems. To take definitions into use: tripleo-wrapperctl reload")
 	}
 	return nil
@@ -93,11 +103,11 @@ func (c *control) check(ctx context.Context, files []string) error {
 
 // definitions returns all definitions, or those of files: as part of the whole
 // where they are in their place, since two may clash, and by themselves
-// elsewhere.
-func (c *control) definitions(files []string) (conf.Set, error) {
+// elsewhere. Loose says that at least one is not in its place.
+func (c *control) definitions(files []string) (_ conf.Set, loose bool, _ error) {
 	_, all := generator.Render(c.root)
 	if len(files) == 0 {
-		return all, nil
+		return all, false, nil
 	}
 	var set conf.Set
 	for _, file := range files {
@@ -121,14 +131,45 @@ func (c *control) definitions(files []string) (conf.Set, error) {
 		if inPlace {
 			continue
 		}
+		if err := c.misnamed(file, source, &all); err != nil {
+			return set, false, err
+		}
+		loose = true
 		alone := conf.LoadFile(file)
 		if len(alone.Services)+len(alone.Broken) == 0 {
-			return set, fmt.Errorf("%s is empty, or a link to /dev/null: it is no definition and masks one", file)
+			return set, false, fmt.Errorf("%s is empty, or a link to /dev/null: it is no definition and masks one", file)
 		}
 		set.Services = append(set.Services, alone.Services...)
 		set.Broken = append(set.Broken, alone.Broken...)
 	}
-	return set, nil
+	return set, loose, nil
+}
+
+// misnamed returns an error for what is the name of a service rather than a
+// file, and for a drop-in, which is checked with its definition.
+func (c *control) misnamed(file, source string, all *conf.Set) error {
+	sources := map[string]string{} // by service
+	for _, service := range all.Services {
+		sources[service.Name] = service.Source
+	}
+	for _, broken := range all.Broken {
+		sources[broken.Name] = broken.Source
+	}
+	if definition, ok := sources[file]; ok {
+		if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("%s is the name of a service, and check takes files; its definition: %s", file, c.hint("check "+definition))
+		}
+	}
+	definition, ok := strings.CutSuffix(filepath.Dir(source), ".d")
+	if !ok || !strings.HasSuffix(definition, ".toml") {
+		return nil
+	}
+	for _, other := range sources {
+		if filepath.Base(other) == filepath.Base(definition) {
+			definition = other // a vendor's perhaps, with drop-ins in another directory
+		}
+	}
+	return fmt.Errorf("%s is a drop-in, which is checked with its definition: %s", file, c.hint("check "+definition))
 }
 
 // printProblem prints a problem as compilers do, with the line and a mark below

@@ -22,6 +22,7 @@ func (c *control) completionCommand() *cobra.Command {
 		Use:                   "completion bash|zsh|fish",
 		Short:                 "Print the script by which a shell completes this command",
 		Example:               "  tripleo-wrapperctl completion bash > /etc/bash_completion.d/tripleo-wrapperctl",
+		Annotations:           ofFiles,
 		Args:                  cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs:             []string{"bash", "zsh", "fish"},
 		DisableFlagsInUseLine: true,

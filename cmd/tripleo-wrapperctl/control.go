@@ -97,15 +97,15 @@ func (c *control) sidecarsCommand(name, done string, do action, command *cobra.C
 		if chosen.parallel < 1 {
 			return errors.New("--parallel has to be 1 or more")
 		}
-		services, err := c.services(args[0])
-		if err != nil {
-			return err
-		}
 		netns := args[1:]
 		for _, name := range netns {
 			if err := layout.CheckNetns(args[0], name); err != nil {
 				return fmt.Errorf("the name of network namespace %q %w", name, err)
 			}
+		}
+		services, err := c.services(args[0])
+		if err != nil {
+			return err
 		}
 		if len(netns) == 0 {
 			sidecars, err := inventory.NewHost(c.systemd).Sidecars(command.Context(), services)

@@ -27,8 +27,9 @@ look, is noted on standard error and in the definition; Jinja expressions are
 kept as they are.`,
 		Example: `  tripleo-wrapperctl convert group_vars/compute.yml
   tripleo-wrapperctl convert --output=. site.yml && tripleo-wrapperctl check ./*.toml`,
-		Args: cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return failed(c.convert(args, output)) },
+		Annotations: ofFiles,
+		Args:        cobra.MinimumNArgs(1),
+		RunE:        func(_ *cobra.Command, args []string) error { return failed(c.convert(args, output)) },
 	}
 	command.Flags().StringVarP(&output, "output", "o", "", "write each definition to a file in this `DIR`")
 	return command

@@ -36,7 +36,7 @@ namespace is gone; it is stopped when the next request comes, or by sync).`,
 		ValidArgsFunction: c.completeServices,
 		RunE: func(command *cobra.Command, args []string) error {
 			_, set := generator.Render(c.root)
-			services, err := pick(&set, args...)
+			services, err := c.pick(&set, args...)
 			if err != nil {
 				return err
 			}
@@ -105,7 +105,7 @@ func (c *control) printSidecars(groups []group, sidecars []inventory.Sidecar, no
 		c.stdout.Table(2, 0, dropEmpty(rows))
 	}
 	if len(groups) == 0 {
-		fmt.Fprintf(c.stdout, "No services: %s holds no definition that can be used. See: tripleo-wrapperctl check\n", conf.AdminDir)
+		fmt.Fprintf(c.stdout, "No services: there is no definition in %s. See tripleo-wrappers.toml(5).\n", conf.AdminDir)
 	}
 }
 

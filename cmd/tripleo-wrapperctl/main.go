@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,6 +21,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
 	"github.com/tripleo-wrappers/tripleo-wrappers/generator"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/shell"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/terminal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/version"
 )
@@ -117,10 +119,11 @@ A sidecar is named by its service, which is the name of its definition in
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRunE: func(command *cobra.Command, _ []string) error { return c.checkRoot(command) },
 	}
 	root.SetVersionTemplate("tripleo-wrapperctl {{.Version}}\n")
 	flags := root.PersistentFlags()
-	flags.StringVar(&c.root, "root", "/", "read the definitions below this `DIR`")
+	flags.StringVar(&c.root, "root", "/", "read the definitions below this `DIR` (check, cat, run-command)")
 	flags.BoolVar(&c.json, "json", false, "print JSON, for programs")
 	list := c.listCommand()
 	root.RunE = list.RunE
@@ -133,22 +136,67 @@ A sidecar is named by its service, which is the name of its definition in
 	return root
 }
 
+// ofFiles marks the commands that only read files, and so can do that below
+// --root. All others show or change what runs on this host.
+var ofFiles = map[string]string{"root": "yes"}
+
+// checkRoot makes --root an absolute path, and refuses it where it makes no
+// sense.
+func (c *control) checkRoot(command *cobra.Command) error {
+	if c.root == "" {
+		return errors.New("--root has to be a directory, is empty")
+	}
+	root, err := filepath.Abs(c.root)
+	if err != nil {
+		return failed(err)
+	}
+	if c.root = root; root == "/" {
+		return nil
+	}
+	if command.Annotations["root"] == "" {
+		name := command.Name()
+		if !command.HasParent() {
+			name = "list" // what is done without a command
+		}
+		return fmt.Errorf("%s is about this host, as it runs, and takes no --root; check, cat and run-command do", name)
+	}
+	info, err := os.Stat(root)
+	if err != nil {
+		return failed(fmt.Errorf("looking for --root: %w", err))
+	}
+	if !info.IsDir() {
+		return failed(fmt.Errorf("looking for --root: %s is no directory", root))
+	}
+	return nil
+}
+
+// hint returns the command line of a command that says more.
+func (c *control) hint(command string) string {
+	if c.root == "/" {
+		return "tripleo-wrapperctl " + command
+	}
+	return "tripleo-wrapperctl " + shell.Quote("--root="+c.root) + " " + command
+}
+
+// adminDir is where definitions are looked for.
+func (c *control) adminDir() string { return filepath.Join(c.root, conf.AdminDir) }
+
 // services returns the definitions that can be used, or those with the names,
 // each of which there has to be.
 func (c *control) services(names ...string) ([]conf.Service, error) {
 	_, set := generator.Render(c.root)
-	return pick(&set, names...)
+	return c.pick(&set, names...)
 }
 
 // pick does so with definitions that have been read.
-func pick(set *conf.Set, names ...string) ([]conf.Service, error) {
+func (c *control) pick(set *conf.Set, names ...string) ([]conf.Service, error) {
 	if len(names) == 0 {
 		return set.Services, nil
 	}
 	var services []conf.Service
 	var errs []error
 	for _, name := range names {
-		service, err := find(set, name)
+		service, err := c.find(set, name)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -161,7 +209,7 @@ func pick(set *conf.Set, names ...string) ([]conf.Service, error) {
 	return services, nil
 }
 
-func find(set *conf.Set, name string) (*conf.Service, error) {
+func (c *control) find(set *conf.Set, name string) (*conf.Service, error) {
 	name = strings.TrimSuffix(name, ".service")
 	var known []string
 	for i := range set.Services {
@@ -172,12 +220,14 @@ func find(set *conf.Set, name string) (*conf.Service, error) {
 	}
 	for _, broken := range set.Broken {
 		if broken.Name == name {
-			return nil, fmt.Errorf("the definition of %s is broken; see: tripleo-wrapperctl check %s", name, broken.Source)
+			return nil, fmt.Errorf("the definition of %s is broken; see: %s", name, c.hint("check "+broken.Source))
 		}
 	}
+	if len(known) == 0 && len(set.Broken) == 0 {
+		return nil, fmt.Errorf("there is no service %s: there is no definition in %s", name, c.adminDir())
+	}
 	if len(known) == 0 {
-		return nil, fmt.Errorf("there is no service %s: %s holds no definition that can be used; see: tripleo-wrapperctl check",
-			name, conf.AdminDir)
+		return nil, fmt.Errorf("there is no service %s: %s holds no definition that can be used; see: %s", name, c.adminDir(), c.hint("check"))
 	}
 	return nil, fmt.Errorf("there is no service %s; there are: %s", name, strings.Join(known, ", "))
 }

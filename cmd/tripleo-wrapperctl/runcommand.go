@@ -21,10 +21,11 @@ func (c *control) runCommandCommand() *cobra.Command {
 		Short: "Print the command line that a sidecar is started with",
 		Long: `Print the very command line that a sidecar is started with by the definition as
 it is now, quoted for a shell. The arguments of the agent stand behind it: those
-that are named or, for root, those that the sidecar was last asked for with. A
-network namespace that is not named is printed as NETNS.`,
+that are named or, for root and without --root, those that the sidecar was last
+asked for with. A network namespace that is not named is printed as NETNS.`,
 		Example: `  tripleo-wrapperctl run-command neutron-dnsmasq
   tripleo-wrapperctl run-command neutron-dnsmasq qdhcp-test --port=0`,
+		Annotations:       ofFiles,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: c.completeSidecars(1),
 		RunE:              func(_ *cobra.Command, args []string) error { return c.runCommand(args) },
@@ -47,7 +48,7 @@ func (c *control) runCommand(args []string) error {
 			return fmt.Errorf("the name of network namespace %q %w", netns, err)
 		}
 	}
-	if len(args) == 2 {
+	if len(args) == 2 && c.root == "/" {
 		content, err := os.ReadFile(layout.ArgsFile(args[0], netns))
 		if err == nil {
 			arguments, err = arglist.Decode(content)

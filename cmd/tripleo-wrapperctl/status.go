@@ -48,7 +48,7 @@ there is no such service.`,
 			case 1:
 				return c.statusService(command.Context(), &set, args[0], int(lines))
 			}
-			service, err := find(&set, args[0])
+			service, err := c.find(&set, args[0])
 			if err != nil {
 				return &failure{exitUnknown, err}
 			}
@@ -176,7 +176,7 @@ func (c *control) statusService(ctx context.Context, set *conf.Set, name string,
 		details.Service, _, err = host.Broken(ctx, &set.Broken[i])
 		c.warn(err)
 	} else {
-		service, err := find(set, name)
+		service, err := c.find(set, name)
 		if err != nil {
 			return &failure{exitUnknown, err}
 		}
