@@ -38,13 +38,27 @@ func (a *Activator) Restart(ctx context.Context, netns string) error {
 	return a.again(ctx, netns, true)
 }
 
-// StopSidecar stops the sidecar of a network namespace.
+// ErrUnknown is in the error of a sidecar that nobody has asked for since boot.
+var ErrUnknown = errors.New("no sidecar")
+
+// StopSidecar stops the sidecar of a network namespace. One that is down is left
+// as it is.
 func (a *Activator) StopSidecar(ctx context.Context, netns string) error {
 	unlock, err := a.locks.lock(ctx, netns)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	state, err := a.systemd.Current(ctx, a.unit(netns))
+	if err != nil {
+		return err
+	}
+	if state.Down() {
+		if _, err := os.Lstat(layout.ArgsFile(a.service.Name, netns)); errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("%w of %s was started in network namespace %s since boot, so there is none to stop", ErrUnknown, a.service.Name, netns)
+		}
+		return nil
+	}
 	if err := a.stop(ctx, a.unit(netns)); err != nil {
 		return err
 	}
@@ -102,8 +116,8 @@ func (a *Activator) again(operator context.Context, netns string, restart bool) 
 func (a *Activator) lastTime(netns string) (*sidecar, error) {
 	content, err := os.ReadFile(layout.ArgsFile(a.service.Name, netns))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("no sidecar of %s was started in network namespace %s since boot, so its arguments are not known; "+
-			"the agent has to call the wrapper", a.service.Name, netns)
+		return nil, fmt.Errorf("%w of %s was started in network namespace %s since boot, so its arguments are not known; "+
+			"the agent has to call the wrapper", ErrUnknown, a.service.Name, netns)
 	}
 	if err != nil {
 		return nil, err

@@ -69,7 +69,7 @@ now, and wait until each is ready. They are restarted one after the other, or
 --parallel at a time; after the first that fails no other is begun. That one is
 down until start, or its agent, brings it up. With --all, all of the service;
 with --outdated, those whose definition or image has changed since they were
-started.`,
+started. Of these, one whose network namespace is gone is left alone.`,
 		Example: `  tripleo-wrapperctl restart neutron-dnsmasq --outdated
   tripleo-wrapperctl restart neutron-haproxy --all --parallel=4`,
 	}, func(s *inventory.Sidecar) bool { return !s.State.Down() })
@@ -107,18 +107,25 @@ func (c *control) sidecarsCommand(name, done string, do action, command *cobra.C
 		if err != nil {
 			return err
 		}
+		var orphans []deed
 		if len(netns) == 0 {
 			sidecars, err := inventory.NewHost(c.systemd).Sidecars(command.Context(), services)
 			if err != nil {
 				return failed(err)
 			}
 			for _, sidecar := range sidecars {
-				if all(&sidecar) && (sidecar.Outdated || !chosen.outdated) {
+				switch {
+				case !all(&sidecar) || chosen.outdated && !sidecar.Outdated:
+				case name == "restart" && sidecar.Orphan && !namespaceExists(sidecar.Netns):
+					orphans = append(orphans, deed{Service: sidecar.Service, Netns: sidecar.Netns, Done: orphaned,
+						Error: "its network namespace is gone, so it cannot be restarted; to stop it: tripleo-wrapperctl stop " +
+							sidecar.Service + " " + sidecar.Netns})
+				default:
 					netns = append(netns, sidecar.Netns)
 				}
 			}
 		}
-		return c.each(command.Context(), &services[0], netns, chosen.parallel, done, do)
+		return c.each(command.Context(), &services[0], netns, orphans, chosen.parallel, done, do)
 	}
 	return command
 }
@@ -127,13 +134,25 @@ func (c *control) sidecarsCommand(name, done string, do action, command *cobra.C
 type deed struct {
 	Service string  `json:"service"`
 	Netns   string  `json:"netns"`
-	Done    string  `json:"done"`            // started, stopped, restarted, failed or left out
-	Error   string  `json:"error,omitempty"` // where it failed
+	Done    string  `json:"done"`            // started, stopped, restarted, failed, left out or orphan
+	Error   string  `json:"error,omitempty"` // where it failed, or is an orphan
 	Seconds float64 `json:"seconds"`
+
+	unknown bool // that it failed since there is no such sidecar
 }
 
-// each does something to sidecars, several at a time, until the first failure.
-func (c *control) each(ctx context.Context, service *conf.Service, netns []string, parallel int, done string, do action) error {
+// orphaned is what was done to a sidecar that is of no use any more: nothing,
+// which is no failure.
+const orphaned = "orphan"
+
+func namespaceExists(netns string) bool {
+	_, err := os.Stat(path.Join(layout.NetnsDir, netns))
+	return err == nil
+}
+
+// each does something to sidecars, several at a time, until the first failure,
+// and says which are orphans, to which it does nothing.
+func (c *control) each(ctx context.Context, service *conf.Service, netns []string, orphans []deed, parallel int, done string, do action) error {
 	if os.Geteuid() != 0 {
 		return failed(errors.New("only root can do that; try it with sudo"))
 	}
@@ -146,6 +165,9 @@ func (c *control) each(ctx context.Context, service *conf.Service, netns []strin
 		deeds  = make([]deed, len(netns))
 		places = make(chan struct{}, parallel)
 	)
+	for _, orphan := range orphans {
+		c.warn(fmt.Errorf("%s: %s", orphan.Netns, orphan.Error))
+	}
 	progress := c.stderr.Progress(len(netns))
 	for i, name := range netns {
 		deeds[i] = deed{Service: service.Name, Netns: name, Done: "left out"}
@@ -169,6 +191,7 @@ func (c *control) each(ctx context.Context, service *conf.Service, netns []strin
 			if err != nil {
 				broken = true
 				deeds[i].Done, deeds[i].Error = "failed", activator.Reason(err)
+				deeds[i].unknown = errors.Is(err, activator.ErrUnknown)
 				line = c.stderr.Colour(terminal.Bad, name+": "+deeds[i].Error)
 			}
 			progress.Step(line)
@@ -177,20 +200,24 @@ func (c *control) each(ctx context.Context, service *conf.Service, netns []strin
 	work.Wait()
 	progress.End()
 	if c.json {
-		if err := c.printJSON(deeds); err != nil {
+		if err := c.printJSON(append(deeds, orphans...)); err != nil {
 			return err
 		}
 	}
 	return summarize(deeds, done, service.Name)
 }
 
-// summarize returns an error where not all was done.
+// summarize returns an error where not all was done. Its status says whether
+// that is for nothing but a sidecar that does not exist.
 func summarize(deeds []deed, done, service string) error {
-	var failures, left int
+	var failures, unknown, left int
 	for _, d := range deeds {
 		switch d.Done {
 		case "failed":
 			failures++
+			if d.unknown {
+				unknown++
+			}
 		case "left out":
 			left++
 		}
@@ -199,8 +226,14 @@ func summarize(deeds []deed, done, service string) error {
 		return nil
 	}
 	text := fmt.Sprintf("%d of %s %s, %d failed", len(deeds)-failures-left, number(len(deeds), "sidecar"), done, failures)
-	if left > 0 {
+	switch {
+	case left == 1:
+		text += ", and 1 was left as it was"
+	case left > 0:
 		text += fmt.Sprintf(", and %d were left as they were", left)
+	}
+	if unknown == failures && unknown > 0 {
+		return &failure{exitUnknown, fmt.Errorf("%s; those that there are: tripleo-wrapperctl list %s", text, service)}
 	}
 	return failed(fmt.Errorf("%s; see: tripleo-wrapperctl status %s NETNS", text, service))
 }

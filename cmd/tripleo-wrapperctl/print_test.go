@@ -195,7 +195,8 @@ func TestSummarize(t *testing.T) {
 	}{
 		{nil, ""},
 		{[]string{"restarted", "restarted"}, ""},
-		{[]string{"restarted", "failed", "left out"}, "1 of 3 sidecars restarted, 1 failed, and 1 were left as they were; see: tripleo-wrapperctl status a NETNS"},
+		{[]string{"restarted", "failed", "left out", "left out"}, "1 of 4 sidecars restarted, 1 failed, and 2 were left as they were; see: tripleo-wrapperctl status a NETNS"},
+		{[]string{"failed", "left out"}, "0 of 2 sidecars restarted, 1 failed, and 1 was left as it was; see: tripleo-wrapperctl status a NETNS"},
 		{[]string{"failed"}, "0 of 1 sidecar restarted, 1 failed; see: tripleo-wrapperctl status a NETNS"},
 	}
 	for _, test := range tests {

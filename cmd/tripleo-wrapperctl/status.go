@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -316,8 +315,7 @@ func (c *control) statusSidecar(ctx context.Context, service *conf.Service, netn
 			details.Sidecar, known = sidecar, true
 		}
 	}
-	_, err = os.Stat(path.Join(layout.NetnsDir, netns))
-	details.NetnsExists = err == nil
+	details.NetnsExists = namespaceExists(netns)
 	waiting, err := inventory.Waiting(service, netns)
 	c.warn(err)
 	details.Spooled, details.GivenUp = waiting.Spooled, waiting.GivenUp

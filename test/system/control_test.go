@@ -119,9 +119,17 @@ func TestControlList(t *testing.T) {
 				t.Errorf("started again: %+v", got)
 			}
 
+			other := s.netns() // now: an activator that is started stops orphans
+			before := s.start(other)
 			must(t, "ip", "netns", "del", n.name)
 			if got := s.list()[n.name]; !got.Orphan {
 				t.Errorf("its network namespace is gone: %+v", got)
+			}
+			// It keeps no other from being restarted.
+			r := control(t, 0, "restart", s.name, "--all")
+			mention(t, r, n.name+": its network namespace is gone", "tripleo-wrapperctl stop "+s.name+" "+n.name, other.name+": restarted in ")
+			if s.check(other) == before {
+				t.Error("it was not restarted")
 			}
 			must(t, "ip", "netns", "add", n.name)
 			if got := s.list()[n.name]; !got.Orphan {
@@ -274,7 +282,7 @@ func TestControlStartStopRestart(t *testing.T) {
 			}
 			mention(t, control(t, 3, "status", s.name, all[0].name), "stopped by an operator")
 			var deeds []struct{ Netns, Done, Error string }
-			if err := json.Unmarshal([]byte(control(t, 1, "start", "--json", s.name, all[0].name, "qdhcp-never", all[1].name).stdout), &deeds); err != nil {
+			if err := json.Unmarshal([]byte(control(t, 4, "start", "--json", s.name, all[0].name, "qdhcp-never", all[1].name).stdout), &deeds); err != nil {
 				t.Fatal(err)
 			}
 			if len(deeds) != 3 || deeds[0].Done != "started" || deeds[1].Done != "failed" || deeds[2].Done != "left out" ||
@@ -282,6 +290,11 @@ func TestControlStartStopRestart(t *testing.T) {
 				t.Errorf("%+v", deeds)
 			}
 			s.check(all[0])
+			mention(t, control(t, 4, "stop", s.name, "qdhcp-never"), "qdhcp-never: no sidecar of "+s.name+" was started", "tripleo-wrapperctl list "+s.name)
+			mention(t, control(t, 4, "restart", s.name, "qdhcp-never"), "qdhcp-never: no sidecar of "+s.name+" was started")
+			if r := run(t, "journalctl", "--quiet", "SERVICE="+s.name, "NETNS=qdhcp-never"); r.stdout != "" {
+				t.Errorf("of a sidecar that never was: %s", r.stdout)
+			}
 			control(t, 0, "stop", s.name, "--all")
 			if s.running() != 0 {
 				t.Errorf("%d sidecars run", s.running())

@@ -488,6 +488,7 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 		w.start()
 		must(w.t, "ip", "netns", "del", netnsName)
 		w.advice()
+		w.sees("tripleo-wrapperctl", "restart", "neutron-dnsmasq", "--all")
 		w.sees("tripleo-wrapperctl", "sync", "neutron-dnsmasq")
 		w.journalWith("stopped", "-t", "tripleo-wrappers-activator", "NETNS=qdhcp-1", "-g", "stopped")
 	}},
@@ -632,6 +633,7 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 		must(w.t, "ip", "netns", "add", "qdhcp-2")
 		w.t.Cleanup(func() { run(w.t, "ip", "netns", "del", "qdhcp-2") })
 		w.sees("tripleo-wrapperctl", "start", "neutron-dnsmasq", "qdhcp-2")
+		w.sees("tripleo-wrapperctl", "stop", "neutron-dnsmasq", "qdhcp-2")
 		w.shell("tripleo-wrapperctl status neutron-dnsmasq qdhcp-2 | grep →")
 	}},
 	{"A sidecar cannot be started again", func(w *witness) {
