@@ -8,7 +8,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -94,13 +93,13 @@ func (c *control) printServices(all []inventory.Service) {
 	}
 	rows := [][]terminal.Cell{terminal.Row("SERVICE", "SOCKET", "PATH", "SPOOLED", "SIDECARS")}
 	for _, s := range all {
-		row := terminal.Row(s.Service, s.Socket, s.Path, strconv.Itoa(s.Spooled), summary(&s))
+		row := terminal.Row(s.Service, s.Socket, s.Path, s.Spooled.String(), summary(&s))
 		if len(s.Problems) > 0 {
 			what := "broken definition"
 			if len(s.Sidecars) > 0 {
 				what += ", " + summary(&s)
 			}
-			row = terminal.Row(s.Service, "-", "-", "-", what)
+			row = terminal.Row(s.Service, "-", "-", s.Spooled.String(), what)
 			row[4].Colour = terminal.Bad
 		}
 		row[1].Colour, row[2].Colour = unitColour(s.Socket), unitColour(s.Path)
@@ -222,8 +221,8 @@ func (c *control) printService(s *serviceDetails) {
 		field("Socket", c.stdout.Colour(unitColour(s.Socket), s.Socket))
 		field("Path", c.stdout.Colour(unitColour(s.Path), s.Path))
 		field("Activator", s.Activator)
-		field("Spool", fmt.Sprintf("%d waiting, %d given up", s.Spooled, s.GivenUp))
 	}
+	field("Spool", spool(s.Spooled, s.GivenUp))
 	field("Sidecars", summary(&s.Service))
 	if len(s.Log) > 0 {
 		fmt.Fprintln(c.stdout, "\nLast warnings and errors:")
@@ -233,6 +232,13 @@ func (c *control) printService(s *serviceDetails) {
 		fmt.Fprintln(c.stdout)
 	}
 	c.printAdvice(s.Advice, "")
+}
+
+func spool(spooled, givenUp inventory.Count) string {
+	if spooled == inventory.Unknown {
+		return "not known"
+	}
+	return fmt.Sprintf("%v waiting, %v given up", spooled, givenUp)
 }
 
 func (c *control) heading(text string, well bool) {
@@ -268,7 +274,7 @@ func adviseService(s *inventory.Service) []string {
 		add("requests are only spooled while its socket is %s and its path unit is %s; see systemctl status %s.socket, and: "+
 			"systemctl enable --now %s", s.Socket, s.Path, s.Service, layout.Target)
 	case s.Spooled > 0 && s.Activator != "active":
-		add("%s in the spool; to have it served: tripleo-wrapperctl sync %s", number(s.Spooled, "request"), s.Service)
+		add("%s in the spool; to have it served: tripleo-wrapperctl sync %s", number(int(s.Spooled), "request"), s.Service)
 	}
 	if s.Activator == "failed" {
 		add("its activator failed; for the reason: journalctl -u %s.service", s.Service)
@@ -289,14 +295,14 @@ func adviseService(s *inventory.Service) []string {
 // A sidecarDetails is the JSON form of the status of a sidecar.
 type sidecarDetails struct {
 	inventory.Sidecar
-	NetnsExists bool      `json:"netns_exists"`
-	Spooled     int       `json:"spooled"`
-	GivenUp     int       `json:"given_up"`
-	Requests    []logLine `json:"requests"` // the life of the last request
-	Log         []logLine `json:"log"`      // what the sidecar and systemd said last
-	Result      string    `json:"result"`   // of the last request, "" if there is none
-	Reason      string    `json:"reason"`   // why the last request failed
-	Advice      []string  `json:"advice"`
+	NetnsExists bool            `json:"netns_exists"`
+	Spooled     inventory.Count `json:"spooled"`
+	GivenUp     inventory.Count `json:"given_up"`
+	Requests    []logLine       `json:"requests"` // the life of the last request
+	Log         []logLine       `json:"log"`      // what the sidecar and systemd said last
+	Result      string          `json:"result"`   // of the last request, "" if there is none
+	Reason      string          `json:"reason"`   // why the last request failed
+	Advice      []string        `json:"advice"`
 }
 
 func (c *control) statusSidecar(ctx context.Context, service *conf.Service, netns string, lines int) error {
@@ -403,8 +409,8 @@ func (c *control) printSidecar(d *sidecarDetails) {
 	if d.PID > 0 {
 		c.field("Process", fmt.Sprintf("%d, brought back %d times", d.PID, d.Restarts))
 	}
-	if d.Spooled+d.GivenUp > 0 {
-		c.field("Spool", fmt.Sprintf("%d waiting, %d given up", d.Spooled, d.GivenUp))
+	if d.Spooled != 0 || d.GivenUp != 0 {
+		c.field("Spool", spool(d.Spooled, d.GivenUp))
 	}
 	if len(d.Requests) > 0 {
 		fmt.Fprintln(c.stdout, "\nLast request"+requestID(d.Requests)+":")

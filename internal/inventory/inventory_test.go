@@ -4,6 +4,8 @@ package inventory
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -72,8 +74,19 @@ func TestWaiting(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", filepath.Join(state, "processes")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Waiting(service, ""); err == nil {
-		t.Error("a link is followed")
+	if got, err := Waiting(service, ""); err == nil || got != (Requests{Spooled: Unknown, GivenUp: 2}) {
+		t.Errorf("a link is followed: %+v, error %v", got, err)
+	}
+}
+
+// What nobody knows is not 0.
+func TestCount(t *testing.T) {
+	got, err := json.Marshal([]Count{0, 12, Unknown})
+	if want := "[0,12,null]"; err != nil || string(got) != want {
+		t.Errorf("%s, error %v, want %s", got, err, want)
+	}
+	if got := fmt.Sprint(Count(0), Count(12), Unknown); got != "0 12 -" {
+		t.Errorf("as text: %s", got)
 	}
 }
 

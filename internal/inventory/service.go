@@ -8,10 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/processes"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/spool"
 )
@@ -31,24 +35,59 @@ type Service struct {
 	Path      string `json:"path"`
 	Activator string `json:"activator"`
 
-	Spooled  int           `json:"spooled"`  // requests that wait in the spool
-	GivenUp  int           `json:"given_up"` // requests in processes.failed
+	Spooled  Count         `json:"spooled"`  // requests that wait in the spool
+	GivenUp  Count         `json:"given_up"` // requests in processes.failed
 	Sidecars map[State]int `json:"sidecars"` // how many are in each state
-	Outdated int           `json:"outdated"`
+	Outdated Count         `json:"outdated"`
 	Orphans  int           `json:"orphans"`
+}
+
+// A Count is how many of something there are, or Unknown.
+type Count int
+
+// Unknown is what nobody can say, which is not 0. In JSON it is null.
+const Unknown Count = -1
+
+// String returns the number, "-" for Unknown.
+func (c Count) String() string {
+	if c == Unknown {
+		return "-"
+	}
+	return strconv.Itoa(int(c))
+}
+
+// MarshalJSON implements json.Marshaler.
+func (c Count) MarshalJSON() ([]byte, error) {
+	if c == Unknown {
+		return []byte("null"), nil
+	}
+	return strconv.AppendInt(nil, int64(c), 10), nil
 }
 
 // Broken returns what there is to say of a service whose definition is broken,
 // and those of its sidecars that systemd has. Nobody can say which process of
-// theirs is the helper, or whether they are outdated.
+// theirs is the helper, or whether they are outdated. Its spool is where it was
+// when its socket was started last, if that is known.
 func (h *Host) Broken(ctx context.Context, b *conf.Broken) (Service, []Sidecar, error) {
-	s := Service{Service: b.Name, Definition: b.Source, Sidecars: map[State]int{}}
+	s := Service{
+		Service: b.Name, Definition: b.Source, Sidecars: map[State]int{},
+		Spooled: Unknown, GivenUp: Unknown, Outdated: Unknown,
+	}
 	for _, problem := range b.Problems {
 		s.Problems = append(s.Problems, problem.Error())
 	}
+	if err := h.units(ctx, &s); err != nil {
+		return s, nil, err
+	}
+	var spoolErr error
+	if dir, ok := preparedDir(b.Name); ok {
+		var waiting Requests
+		waiting, spoolErr = Waiting(&conf.Service{Name: b.Name, Dir: dir}, "")
+		s.Spooled, s.GivenUp = waiting.Spooled, waiting.GivenUp
+	}
 	running, err := Running(ctx, h.Systemd, h.names, processes.Service{Name: b.Name})
 	if err != nil {
-		return s, nil, fmt.Errorf("looking for sidecars of %s: %w", b.Name, err)
+		return s, nil, errors.Join(spoolErr, fmt.Errorf("looking for sidecars of %s: %w", b.Name, err))
 	}
 	var sidecars []Sidecar
 	for _, sidecar := range running {
@@ -56,7 +95,43 @@ func (h *Host) Broken(ctx context.Context, b *conf.Broken) (Service, []Sidecar, 
 		sidecars = append(sidecars, Sidecar{Service: b.Name, State: state(&sidecar), Sidecar: sidecar})
 	}
 	s.count(sidecars)
-	return s, sidecars, nil
+	return s, sidecars, spoolErr
+}
+
+// preparedDir returns the service_dir that a service's socket was started with
+// last. Only root can say.
+func preparedDir(service string) (string, bool) {
+	content, err := os.ReadFile(layout.PreparedFile(service))
+	if err != nil {
+		return "", false
+	}
+	with, _, err := options.Parse(strings.Split(string(content), "\x00"))
+	if err != nil || with.Name != service {
+		return "", false
+	}
+	return with.Dir, true
+}
+
+// units fills in the states of a service's units.
+func (h *Host) units(ctx context.Context, s *Service) error {
+	for _, unit := range []struct {
+		name  string
+		state *string
+	}{
+		{layout.SocketUnit(s.Service), &s.Socket},
+		{layout.PathUnit(s.Service), &s.Path},
+		{layout.ServiceUnit(s.Service), &s.Activator},
+	} {
+		state, err := h.Systemd.State(ctx, unit.name)
+		if err != nil {
+			return err
+		}
+		*unit.state = state.ActiveState
+		if state.LoadState != "loaded" {
+			*unit.state = state.LoadState
+		}
+	}
+	return nil
 }
 
 // count counts the service's among sidecars.
@@ -66,7 +141,7 @@ func (s *Service) count(sidecars []Sidecar) {
 			continue
 		}
 		s.Sidecars[sidecar.State]++
-		if sidecar.Outdated {
+		if sidecar.Outdated && s.Outdated != Unknown {
 			s.Outdated++
 		}
 		if sidecar.Orphan {
@@ -81,24 +156,13 @@ func (h *Host) Service(ctx context.Context, service *conf.Service, sidecars []Si
 		Service: service.Name, Definition: service.Source, Engine: string(service.Engine), Image: service.Image,
 		Problems: []string{}, Sidecars: map[State]int{},
 	}
-	for _, unit := range []struct {
-		name  string
-		state *string
-	}{
-		{layout.SocketUnit(service.Name), &s.Socket},
-		{layout.PathUnit(service.Name), &s.Path},
-		{layout.ServiceUnit(service.Name), &s.Activator},
-	} {
-		state, err := h.Systemd.State(ctx, unit.name)
-		if err != nil {
-			return s, err
-		}
-		*unit.state = state.ActiveState
-		if state.LoadState != "loaded" {
-			s.ReloadNeeded = true // a definition without units is new
-			*unit.state = state.LoadState
-		}
+	if os.Geteuid() != 0 {
+		s.Outdated = Unknown
 	}
+	if err := h.units(ctx, &s); err != nil {
+		return s, err
+	}
+	s.ReloadNeeded = s.New()
 	if !s.ReloadNeeded {
 		needs, err := h.Systemd.NeedsReload(ctx, layout.SocketUnit(service.Name))
 		if err != nil {
@@ -112,46 +176,58 @@ func (h *Host) Service(ctx context.Context, service *conf.Service, sidecars []Si
 	return s, err
 }
 
+// New says whether systemd has no units of the service yet.
+func (s *Service) New() bool {
+	return slices.Contains([]string{s.Socket, s.Path, s.Activator}, "not-found")
+}
+
 // Requests counts requests that were not served at once.
 type Requests struct {
-	Spooled int // in the spool, or taken from it and not served yet
-	GivenUp int // in processes.failed
+	Spooled Count // in the spool, or taken from it and not served yet
+	GivenUp Count // in processes.failed
 }
 
 // Waiting counts the requests of a service that were not served at once, for
 // one network namespace or, where that is "", for all.
 func Waiting(service *conf.Service, netns string) (Requests, error) {
-	var requests Requests
+	unknown := Requests{Unknown, Unknown}
 	top, err := beneath.Open(service.Dir)
 	if errors.Is(err, os.ErrNotExist) {
-		return requests, nil
+		return Requests{}, nil
 	}
 	if err != nil {
-		return requests, err
+		return unknown, err
 	}
 	defer top.Close()
 	dir, err := top.Sub(service.Name)
 	if errors.Is(err, os.ErrNotExist) {
-		return requests, nil
+		return Requests{}, nil
 	}
 	if err != nil {
-		return requests, err
+		return unknown, err
 	}
 	defer dir.Close()
-	for _, name := range append(layout.SpoolsTaken(), layout.Spool) {
-		n, err := count(dir, name, netns)
-		if err != nil {
-			return requests, err
-		}
-		requests.Spooled += n
-	}
-	requests.GivenUp, err = count(dir, layout.SpoolFailed, netns)
-	return requests, err
+	spooled, err := count(dir, netns, append(layout.SpoolsTaken(), layout.Spool)...)
+	givenUp, failedErr := count(dir, netns, layout.SpoolFailed)
+	return Requests{spooled, givenUp}, errors.Join(err, failedErr)
 }
 
-// count counts the requests in a file of a spool's form. Lines that begin with
-// "#" say why a request was given up.
-func count(dir *beneath.Dir, name, netns string) (int, error) {
+// count counts the requests in files of a spool's form.
+func count(dir *beneath.Dir, netns string, names ...string) (Count, error) {
+	sum := 0
+	for _, name := range names {
+		n, err := countFile(dir, name, netns)
+		if err != nil {
+			return Unknown, err
+		}
+		sum += n
+	}
+	return Count(sum), nil
+}
+
+// countFile counts those in one file. Lines that begin with "#" say why a
+// request was given up.
+func countFile(dir *beneath.Dir, name, netns string) (int, error) {
 	content, _, err := dir.ReadFile(name, spool.MaxSize)
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil

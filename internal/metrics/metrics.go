@@ -157,14 +157,14 @@ func (c *Counters) Write(w io.Writer, services []inventory.Service) error {
 	}
 	gauges := []struct {
 		name, help string
-		value      func(*inventory.Service) int
+		value      func(*inventory.Service) inventory.Count
 	}{
-		{"sidecars_outdated", "Sidecars whose definition or image has changed since they were started.", func(s *inventory.Service) int { return s.Outdated }},
-		{"sidecars_orphaned", "Sidecars whose network namespace is gone.", func(s *inventory.Service) int { return s.Orphans }},
-		{"spooled_requests", "Requests that wait in the spool.", func(s *inventory.Service) int { return s.Spooled }},
-		{"given_up_requests", "Spooled requests that were given up, in processes.failed.", func(s *inventory.Service) int { return s.GivenUp }},
-		{"definition_broken", "Whether the definition is broken.", func(s *inventory.Service) int { return min(len(s.Problems), 1) }},
-		{"socket_active", "Whether the activation socket is active.", func(s *inventory.Service) int {
+		{"sidecars_outdated", "Sidecars whose definition or image has changed since they were started.", func(s *inventory.Service) inventory.Count { return s.Outdated }},
+		{"sidecars_orphaned", "Sidecars whose network namespace is gone.", func(s *inventory.Service) inventory.Count { return inventory.Count(s.Orphans) }},
+		{"spooled_requests", "Requests that wait in the spool.", func(s *inventory.Service) inventory.Count { return s.Spooled }},
+		{"given_up_requests", "Spooled requests that were given up, in processes.failed.", func(s *inventory.Service) inventory.Count { return s.GivenUp }},
+		{"definition_broken", "Whether the definition is broken.", func(s *inventory.Service) inventory.Count { return inventory.Count(min(len(s.Problems), 1)) }},
+		{"socket_active", "Whether the activation socket is active.", func(s *inventory.Service) inventory.Count {
 			if s.Socket == "active" {
 				return 1
 			}
@@ -174,7 +174,10 @@ func (c *Counters) Write(w io.Writer, services []inventory.Service) error {
 	for _, gauge := range gauges {
 		family(&b, gauge.name, "gauge", gauge.help)
 		for _, service := range services {
-			fmt.Fprintf(&b, "%s%s{service=%s} %d\n", prefix, gauge.name, label(service.Service), gauge.value(&service))
+			// A 0 in the place of what nobody knows would look as if all was well.
+			if value := gauge.value(&service); value != inventory.Unknown {
+				fmt.Fprintf(&b, "%s%s{service=%s} %d\n", prefix, gauge.name, label(service.Service), value)
+			}
 		}
 	}
 	b.WriteString("# EOF\n")

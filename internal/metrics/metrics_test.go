@@ -51,7 +51,7 @@ func TestCount(t *testing.T) {
 func TestWrite(t *testing.T) {
 	services := []inventory.Service{
 		{Service: "a", Socket: "active", Spooled: 2, GivenUp: 3, Outdated: 4, Orphans: 5, Sidecars: map[inventory.State]int{inventory.Up: 6}},
-		{Service: "idle", Problems: []string{"broken", "in two places"}},
+		{Service: "idle", Problems: []string{"broken", "in two places"}, Spooled: inventory.Unknown, Outdated: inventory.Unknown},
 	}
 	var text strings.Builder
 	if err := counted(t).Write(&text, services); err != nil {
@@ -96,6 +96,11 @@ func TestWrite(t *testing.T) {
 	for key, value := range want {
 		if n, ok := got[prefix+key]; !ok || n != value {
 			t.Errorf("%s is %v, there: %v, want %v", key, n, ok, value)
+		}
+	}
+	for _, unknown := range []string{"sidecars_outdated idle", "spooled_requests idle"} {
+		if n, ok := got[prefix+unknown]; ok {
+			t.Errorf("%s is %v, though nobody knows", unknown, n)
 		}
 	}
 }

@@ -367,13 +367,25 @@ func TestControlReload(t *testing.T) {
 
 	// Broken, and back.
 	s.write("container_clo = 5\n" + dnsmasq)
+	mention(t, control(t, 0, "metrics"), fmt.Sprintf(`tripleo_wrappers_socket_active{service="%s"} 1`, s.name)) // nobody has told systemd
 	r := control(t, 1, "reload")
 	mention(t, r, s.name+": its definition is broken: "+s.file(), "tripleo-wrapperctl check "+s.file())
 	running := s.running()
 	mention(t, control(t, 1, "status"), s.name, fmt.Sprintf("broken definition, %d running", running))
 	mention(t, control(t, 1, "status", s.name), "Problem:", fmt.Sprintf("Sidecars: %d running", running))
 	mention(t, control(t, 0, "list"), s.name+": its definition is broken", moved.name+"  running")
-	mention(t, control(t, 0, "metrics"), fmt.Sprintf(`tripleo_wrappers_sidecars{service="%s",state="running"} %d`, s.name, running))
+	spoolFor(t, s, moved.name+" --port=0\n")
+	r = control(t, 0, "metrics")
+	mention(t, r, fmt.Sprintf(`tripleo_wrappers_sidecars{service="%s",state="running"} %d`, s.name, running),
+		fmt.Sprintf(`tripleo_wrappers_spooled_requests{service="%s"} 1`, s.name), fmt.Sprintf(`socket_active{service="%s"} 0`, s.name))
+	if strings.Contains(r.stdout, fmt.Sprintf(`sidecars_outdated{service="%s"}`, s.name)) {
+		t.Errorf("sidecars that are outdated by a broken definition:\n%s", r.stdout)
+	}
+	mention(t, control(t, 1, "status", s.name), "Spool: 1 waiting, 0 given up")
+	mention(t, control(t, 1, "status", "--json", s.name), `"outdated": null`, `"spooled": 1`)
+	if err := os.Remove(s.state("processes")); err != nil {
+		t.Fatal(err)
+	}
 	s.write(dnsmasq)
 	mention(t, control(t, 0, "reload"), s.name+": started its socket")
 	s.start(moved)
