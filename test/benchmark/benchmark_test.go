@@ -137,7 +137,7 @@ func TestResume(t *testing.T) {
 	sit := func(rounds int) *bench {
 		t.Helper()
 		b := &bench{plan: plan{Rounds: rounds}, results: results{}}
-		if err := b.resume(file, machine{began: time.Unix(0, 0), load: "0.10", processor: "Some Processor"}); err != nil {
+		if err := b.resume(file, machine{began: time.Unix(0, 0), load: "0.10", processor: "Some Processor"}, "programs"); err != nil {
 			t.Fatal(err)
 		}
 		err := b.rounds("20 at once", func() error {
@@ -171,8 +171,11 @@ func TestResume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.resume(file, machine{processor: "Another"}); err == nil {
+	if err := b.resume(file, machine{processor: "Another"}, "programs"); err == nil {
 		t.Error("what another machine measured is gone on from")
+	}
+	if err := b.resume(file, machine{processor: "Some Processor"}, "other programs"); err == nil {
+		t.Error("what was measured of other programs is gone on from")
 	}
 	if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, content) {
 		t.Errorf("it is not left alone: %v", err)

@@ -55,8 +55,12 @@ func main() {
 	if *limit > 0 {
 		b.until = machine.began.Add(*limit)
 	}
+	var digest string
 	if err == nil {
-		err = b.resume(*recordFile, machine)
+		digest, err = programs()
+	}
+	if err == nil {
+		err = b.resume(*recordFile, machine, digest)
 	}
 	if err == nil {
 		err = b.run()

@@ -66,13 +66,10 @@ func programs() (string, error) {
 	return fmt.Sprintf("%x", sum.Sum(nil)), nil
 }
 
-// resume begins a sitting: it takes up what is in a file of that name, and has
-// each round kept there. Where there is none, all begins.
-func (b *bench) resume(name string, m machine) error {
-	digest, err := programs()
-	if err != nil {
-		return err
-	}
+// resume begins a sitting, of programs with that digest: it takes up what is in a
+// file of that name, and has each round kept there. Where there is none, all
+// begins.
+func (b *bench) resume(name string, m machine, digest string) error {
 	b.record = record{Of: m.String() + "\n" + digest, Rounds: map[string]int{}}
 	b.recordFile = name
 	if name != "" {
