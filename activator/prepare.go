@@ -4,6 +4,7 @@ package activator
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -54,6 +55,58 @@ func Prepared(service *options.Service) bool {
 	}
 	client, err := os.ReadFile(layout.ClientBinary())
 	return err == nil && bytes.Equal(with, preparedWith(service, client))
+}
+
+// Faults returns what is not there any more, or is not as the start of the
+// activation socket made it, in words. What cannot be looked at for want of
+// rights is no fault.
+func Faults(service *options.Service) []string {
+	var faults []string
+	find := func(name string, err error) {
+		switch {
+		case err == nil || errors.Is(err, os.ErrPermission):
+		case errors.Is(err, os.ErrNotExist):
+			faults = append(faults, name+" is missing")
+		default:
+			faults = append(faults, err.Error())
+		}
+	}
+	top, err := beneath.Open(service.Dir)
+	if err != nil {
+		find(service.Dir, err)
+		return faults
+	}
+	defer top.Close()
+	state, err := top.Sub(service.Name)
+	if err != nil {
+		find(path.Join(service.Dir, service.Name), err)
+		return faults
+	}
+	defer state.Close()
+	check := func(name string, content []byte) {
+		present, _, err := top.ReadFile(name, maxClient)
+		mode, modeErr := top.Mode(name)
+		full := path.Join(service.Dir, name)
+		switch {
+		case (err != nil || modeErr != nil) && !errors.Is(err, beneath.ErrUnfit):
+			find(full, cmp.Or(err, modeErr))
+		case err != nil || !bytes.Equal(present, content):
+			faults = append(faults, full+" is not the one that this version makes of the definition")
+		case mode != 0o755:
+			faults = append(faults, fmt.Sprintf("%s has mode %04o, which has to be 0755", full, mode))
+		}
+	}
+	check(path.Join(service.Name, layout.Wrapper), wrapperScript(service))
+	if client, err := os.ReadFile(layout.ClientBinary()); err == nil {
+		check(path.Join(service.Name, layout.Client), client)
+	}
+	if service.KillScript != "" {
+		check(path.Join(layout.KillScripts, service.KillScript), killScript(service.Dir))
+	}
+	if there, err := state.Exists(layout.Socket); err == nil && !there {
+		find(path.Join(state.Path(), layout.Socket), os.ErrNotExist)
+	}
+	return faults
 }
 
 func preparedWith(service *options.Service, client []byte) []byte {

@@ -7,9 +7,6 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 )
 
-// timerUnit is the timer that has the unit of a broken definition fail once.
-func timerUnit(service string) string { return service + ".timer" }
-
 // RenderBroken returns the units of a broken definition: an S.service that is
 // described by the first problem and that fails, with all problems in its
 // journal, and a timer that starts it once. Upholding the service itself would
@@ -39,7 +36,7 @@ func RenderBroken(b *conf.Broken) []File {
 		setting("AccuracySec", "1ms")
 	files := []File{
 		{Name: layout.ServiceUnit(b.Name), Text: service},
-		{Name: timerUnit(b.Name), Text: timer},
+		{Name: layout.TimerUnit(b.Name), Text: timer},
 	}
-	return append(files, held(b.Name, timerUnit(b.Name))...)
+	return append(files, held(b.Name, layout.TimerUnit(b.Name))...)
 }

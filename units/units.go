@@ -152,7 +152,7 @@ func inState(s *conf.Service, name string) string {
 // seconds put a unit out of service.
 func stoppedWithTarget(s *conf.Service) string {
 	return setting("PartOf", layout.Target) +
-		setting("Conflicts", timerUnit(s.Name)) +
+		setting("Conflicts", layout.TimerUnit(s.Name)) +
 		setting("StartLimitIntervalSec", "0")
 }
 

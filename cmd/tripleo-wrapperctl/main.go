@@ -94,6 +94,8 @@ type control struct {
 
 	root string // --root
 	json bool   // --json
+
+	doubts bool // whether something could not be found out, which has been said
 }
 
 // command returns the whole command line.
@@ -209,8 +211,24 @@ func (c *control) pick(set *conf.Set, names ...string) ([]conf.Service, error) {
 	return services, nil
 }
 
+// asSidecar returns a service and a network namespace in the place of the name
+// of a sidecar's unit; other arguments as they are.
+func asSidecar(args []string) []string {
+	if len(args) != 1 {
+		return args
+	}
+	service, netns, ok := strings.Cut(strings.TrimSuffix(args[0], ".service"), "@")
+	if !ok || service == "" || netns == "" {
+		return args
+	}
+	return []string{service, netns}
+}
+
 func (c *control) find(set *conf.Set, name string) (*conf.Service, error) {
 	name = strings.TrimSuffix(name, ".service")
+	if sidecar := asSidecar([]string{name}); len(sidecar) == 2 {
+		return nil, fmt.Errorf("there is no service %s; a sidecar is named by service and network namespace: %s", name, strings.Join(sidecar, " "))
+	}
 	var known []string
 	for i := range set.Services {
 		if set.Services[i].Name == name {

@@ -101,30 +101,37 @@ func TestAdviseSidecar(t *testing.T) {
 		name    string
 		details sidecarDetails
 		want    []string // what each piece of advice holds
+		socket  string
 	}{
-		{"well", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Up}, GivenUp: 1}, nil},
+		{"well", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Up}, GivenUp: 1}, nil, ""},
 		{"orphan", sidecarDetails{Sidecar: inventory.Sidecar{State: inventory.Up, Sidecar: protocol.Sidecar{Orphan: true}}},
-			[]string{"tripleo-wrapperctl sync a"}},
-		{"no namespace", sidecarDetails{Sidecar: inventory.Sidecar{State: inventory.Stopped}}, []string{"n does not exist"}},
+			[]string{"tripleo-wrapperctl stop a n"}, ""},
+		{"no namespace", sidecarDetails{Sidecar: inventory.Sidecar{State: inventory.Stopped}}, []string{"n does not exist"}, ""},
 		{"not ours", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.NotOurs, Engine: "podman",
-			Sidecar: protocol.Sidecar{Container: &container}}}, []string{"podman rm --force a-n"}},
+			Sidecar: protocol.Sidecar{Container: &container}}}, []string{"podman rm --force a-n"}, ""},
 		{"comes back again and again", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Restarting}},
-			[]string{"tripleo-wrapperctl restart a n"}},
+			[]string{"tripleo-wrapperctl restart a n"}, ""},
 		{"outdated", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Up, Outdated: true}},
-			[]string{"tripleo-wrapperctl restart a n"}},
-		{"failed", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Reason: "no luck", GivenUp: 1},
-			[]string{"no luck", "tripleo-wrapperctl start a n", "/s/a/processes.failed"}},
+			[]string{"tripleo-wrapperctl restart a n"}, ""},
+		{"failed", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Reason: "no luck", GivenUp: 1, recorded: true},
+			[]string{"no luck", "restart the agent, or: tripleo-wrapperctl start a n", "/s/a/processes.failed"}, ""},
+		{"refused", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Reason: "not you"},
+			[]string{"not you", "when the cause is mended, restart the agent"}, ""},
 		{"never asked for", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}},
-			[]string{"/s/a/wrapper is mounted"}},
+			[]string{"/s/a/wrapper is mounted"}, ""},
 		{"only spooled", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Spooled: 1},
-			[]string{"tripleo-wrapperctl sync a"}},
-		{"stopped", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Requests: request},
-			[]string{"tripleo-wrapperctl start a n"}},
+			[]string{"tripleo-wrapperctl sync a"}, "active"},
+		{"spooled, and nobody serves it", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Spooled: 1},
+			[]string{"until the socket is back"}, "failed"},
+		{"stopped", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Requests: request, recorded: true},
+			[]string{"tripleo-wrapperctl start a n"}, ""},
+		{"stopped, and forgotten", sidecarDetails{NetnsExists: true, Sidecar: inventory.Sidecar{State: inventory.Stopped}, Requests: request},
+			[]string{"to have it back, restart the agent"}, ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			test.details.Service, test.details.Netns = "a", "n"
-			got := adviseSidecar(&test.details, &conf.Service{Name: "a", Dir: "/s"})
+			got := adviseSidecar(&test.details, &conf.Service{Name: "a", Dir: "/s"}, &inventory.Service{Socket: test.socket})
 			if len(got) != len(test.want) {
 				t.Fatalf("advice %q, want some with %q", got, test.want)
 			}
@@ -138,7 +145,7 @@ func TestAdviseSidecar(t *testing.T) {
 }
 
 func TestAdviseService(t *testing.T) {
-	well := inventory.Service{Service: "a", Definition: "/a.toml", Socket: "active", Path: "active", Activator: "inactive"}
+	well := inventory.Service{Service: "a", Definition: "/a.toml", Socket: "active", Path: "active", Activator: "inactive", Target: "active"}
 	tests := []struct {
 		name   string
 		change func(*inventory.Service)
@@ -147,7 +154,18 @@ func TestAdviseService(t *testing.T) {
 		{"well", func(*inventory.Service) {}, ""},
 		{"broken", func(s *inventory.Service) { s.Problems = []string{"cmd: is missing"} }, "tripleo-wrapperctl check /a.toml"},
 		{"changed", func(s *inventory.Service) { s.ReloadNeeded = true }, "tripleo-wrapperctl reload"},
-		{"socket away", func(s *inventory.Service) { s.Socket = "failed" }, "systemctl status a.socket"},
+		{"new", func(s *inventory.Service) { s.Socket, s.ReloadNeeded = "not-found", true }, "/a.toml is not in use yet"},
+		{"masked", func(s *inventory.Service) { s.Socket, s.Activator = "masked", "masked" },
+			"masked, so that it never runs: a.service a.socket; how to undo that says: tripleo-wrapperctl check /a.toml"},
+		{"target stopped", func(s *inventory.Service) { s.Socket, s.Target = "inactive", "inactive" }, "systemctl enable --now tripleo-wrappers.target"},
+		{"socket away", func(s *inventory.Service) { s.Socket = "failed" },
+			"its socket is failed, so requests are only spooled: for the reason: systemctl status a.socket; when that is mended: systemctl start a.socket"},
+		{"not laid out", func(s *inventory.Service) {
+			s.Socket, s.Faults = "failed", []string{"it is full; when that is mended: systemctl start a.socket"}
+		}, "only spooled: it is full; when that is mended: systemctl start a.socket"},
+		{"path unit away", func(s *inventory.Service) { s.Path = "failed" }, "to start it: systemctl start a.path"},
+		{"wrapper is missing", func(s *inventory.Service) { s.Faults = []string{"/s/a/wrapper is missing"} },
+			"/s/a/wrapper is missing; to have it made anew: tripleo-wrapperctl reload"},
 		{"spool waits", func(s *inventory.Service) { s.Spooled = 2 }, "2 requests in the spool"},
 		{"spool is being served", func(s *inventory.Service) { s.Spooled, s.Activator = 2, "active" }, ""},
 		{"activator failed", func(s *inventory.Service) { s.Activator = "failed" }, "journalctl -u a.service"},

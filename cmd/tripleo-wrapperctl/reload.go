@@ -73,7 +73,7 @@ func (c *control) reload(ctx context.Context) error {
 	for _, name := range gone {
 		errs = append(errs, c.stopService(ctx, name))
 		result.Stopped = append(result.Stopped, name)
-		c.say("%s: its definition is gone; stopped its socket and its path unit", name)
+		c.say("%s: its definition is gone; stopped its units", name)
 		if states, err := c.systemd.List(ctx, layout.SidecarUnit(name, "*")); err == nil && len(states) > 0 {
 			c.say("%s: %s left running; to stop: systemctl stop '%s'", name, number(len(states), "sidecar"), layout.SidecarUnit(name, "*"))
 		}
@@ -141,9 +141,10 @@ func generated() (map[string]string, error) {
 	return texts, nil
 }
 
-// gone returns the services without a definition whose socket and path unit are
-// still up: those that had a definition before this reload, and those that
-// lost it at an earlier one.
+// gone returns the services without a definition of which units are still there,
+// the socket and the path unit or, of one that was broken, what said so: those
+// that had a definition before this reload, and those that lost it at an
+// earlier one.
 func (c *control) gone(ctx context.Context, before map[string]string, set *conf.Set) ([]string, error) {
 	defined := map[string]bool{}
 	for _, service := range set.Services {
@@ -152,34 +153,43 @@ func (c *control) gone(ctx context.Context, before map[string]string, set *conf.
 	for _, broken := range set.Broken {
 		defined[broken.Name] = true
 	}
-	states, err := c.systemd.List(ctx, "*.path")
-	if err != nil {
-		return nil, err
-	}
 	var names []string
-	for _, state := range states {
-		name := strings.TrimSuffix(state.Unit, ".path")
-		if defined[name] || state.LoadState != "not-found" || !state.Active() {
-			continue
-		}
-		socket, err := c.systemd.State(ctx, layout.SocketUnit(name))
+	for suffix, other := range map[string]func(string) string{".path": layout.SocketUnit, ".timer": layout.ServiceUnit} {
+		states, err := c.systemd.List(ctx, "*"+suffix)
 		if err != nil {
 			return nil, err
 		}
-		_, ours := before[state.Unit]
-		if ours || socket.LoadState == "not-found" && socket.Active() {
-			names = append(names, name)
+		for _, state := range states {
+			name := strings.TrimSuffix(state.Unit, suffix)
+			if defined[name] || state.LoadState != "not-found" || !state.Active() {
+				continue
+			}
+			second, err := c.systemd.State(ctx, other(name))
+			if err != nil {
+				return nil, err
+			}
+			_, ours := before[layout.SocketUnit(name)]
+			if suffix == ".timer" && !ours {
+				// Others have timers, too. Ours had an activator before it was broken.
+				if _, err := os.Stat(layout.ServiceRuntimeDir(name)); err != nil {
+					continue
+				}
+			}
+			if ours || second.LoadState == "not-found" && second.ActiveState != "inactive" {
+				names = append(names, name)
+			}
 		}
 	}
-	return names, nil
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 func (c *control) stopService(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*endTimeout)
 	defer cancel()
 	var errs []error
-	for _, unit := range []string{layout.PathUnit(name), layout.SocketUnit(name), layout.ServiceUnit(name)} {
-		errs = append(errs, c.systemd.Stop(ctx, unit))
+	for _, unit := range []string{layout.TimerUnit(name), layout.PathUnit(name), layout.SocketUnit(name), layout.ServiceUnit(name)} {
+		errs = append(errs, c.systemd.Stop(ctx, unit), c.systemd.ResetFailed(ctx, unit))
 	}
 	return errors.Join(errs...)
 }
@@ -196,11 +206,15 @@ func (c *control) startService(ctx context.Context, service *conf.Service, befor
 	}
 	socket, path, server := layout.SocketUnit(service.Name), layout.PathUnit(service.Name), layout.ServiceUnit(service.Name)
 	old, known := before[socket]
+	watch, err := c.systemd.State(ctx, path)
+	if err != nil {
+		return "", err
+	}
 	switch {
 	case !known || old == "": // new, or broken until now
 		for _, unit := range []string{socket, path} {
-			if state, err := c.systemd.Start(ctx, unit); err != nil || !state.Active() {
-				return "", errors.Join(err, fmt.Errorf("%s did not start; see: systemctl status %s", unit, unit))
+			if err := c.startUnit(ctx, unit, server); err != nil {
+				return "", err
 			}
 		}
 		if !listens(ctx, service) {
@@ -208,7 +222,8 @@ func (c *control) startService(ctx context.Context, service *conf.Service, befor
 			return "started", c.restartUnit(ctx, socket)
 		}
 		return "started", nil
-	case old != after[socket] || before[path] != after[path] || !activator.Prepared(units.Options(service)) || !listens(ctx, service):
+	case old != after[socket] || before[path] != after[path] || !activator.Prepared(units.Options(service)) ||
+		len(activator.Faults(units.Options(service))) > 0 || !watch.Active() || !listens(ctx, service):
 		// An address that has changed is not listened to: systemd keeps open
 		// only what it finds in the new unit.
 		for _, unit := range []string{socket, path} {
@@ -230,6 +245,26 @@ func (c *control) startService(ctx context.Context, service *conf.Service, befor
 
 // endTimeout is longer than an activator takes to end (TimeoutStopSec=15s).
 const endTimeout = 20 * time.Second
+
+// startUnit starts a unit. systemd refuses to start a socket while its service is
+// about to end, which that of a broken definition may be.
+func (c *control) startUnit(ctx context.Context, unit, server string) error {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	for {
+		before, err := c.systemd.State(ctx, server)
+		if err != nil {
+			return err
+		}
+		state, err := c.systemd.Start(ctx, unit)
+		if err == nil && state.Active() {
+			return nil
+		}
+		if err != nil || before.Down() || !pause(ctx) {
+			return errors.Join(err, fmt.Errorf("%s did not start; see: systemctl status %s", unit, unit))
+		}
+	}
+}
 
 // restartUnit restarts a unit. systemd refuses to start a socket while its
 // service is about to end, so that is tried for as long as it takes.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -13,12 +14,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tripleo-wrappers/tripleo-wrappers/activator"
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
 	"github.com/tripleo-wrappers/tripleo-wrappers/generator"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/terminal"
+	"github.com/tripleo-wrappers/tripleo-wrappers/units"
 )
 
 func (c *control) statusCommand() *cobra.Command {
@@ -40,6 +43,7 @@ there is no such service.`,
 		ValidArgsFunction: c.completeSidecars(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			_, set := generator.Render(c.root)
+			args = asSidecar(args)
 			switch len(args) {
 			case 0:
 				return c.statusAll(command.Context(), &set)
@@ -63,27 +67,64 @@ var errUnwell = &failure{status: exitError}
 func (c *control) statusAll(ctx context.Context, set *conf.Set) error {
 	host := inventory.NewHost(c.systemd)
 	sidecars, err := host.Sidecars(ctx, set.Services)
-	c.warn(err)
+	c.doubt(err)
 	all := []inventory.Service{}
 	for i := range set.Services {
-		service, err := host.Service(ctx, &set.Services[i], sidecars)
-		c.warn(err)
-		all = append(all, service)
+		all = append(all, c.service(ctx, host, &set.Services[i], sidecars))
 	}
 	for i := range set.Broken {
 		service, _, err := host.Broken(ctx, &set.Broken[i])
-		c.warn(err)
+		c.doubt(err)
 		all = append(all, service)
 	}
 	if c.json {
-		err = c.printJSON(all)
+		if err := c.printJSON(all); err != nil {
+			return err
+		}
 	} else {
 		c.printServices(all)
 	}
-	if err == nil && slices.ContainsFunc(all, func(s inventory.Service) bool { return len(adviseService(&s)) > 0 }) {
+	return c.verdict(slices.ContainsFunc(all, func(s inventory.Service) bool { return len(adviseService(&s)) > 0 }))
+}
+
+// service returns how a service does, and what is wrong with what its socket's
+// start makes.
+func (c *control) service(ctx context.Context, host *inventory.Host, service *conf.Service, sidecars []inventory.Sidecar) inventory.Service {
+	s, err := host.Service(ctx, service, sidecars)
+	c.doubt(err)
+	switch {
+	case s.ReloadNeeded:
+	case s.Socket == "active":
+		s.Faults = append(s.Faults, activator.Faults(units.Options(service))...)
+	case s.Socket == "failed", s.Socket == "activating":
+		said, err := journal.Read(ctx, journal.Query{Boot: true, Lines: 1, Matches: []string{
+			"--unit=" + layout.SocketUnit(s.Service), "--identifier=" + layout.ActivatorProgram,
+		}})
+		c.doubt(err)
+		for _, entry := range said {
+			s.Faults = append(s.Faults, strings.TrimPrefix(journal.OneLine(entry.Message), layout.ActivatorProgram+": "))
+		}
+	}
+	return s
+}
+
+// doubt reports what keeps a status from being the whole truth.
+func (c *control) doubt(err error) {
+	if err != nil {
+		c.doubts = true
+		c.warn(err)
+	}
+}
+
+// verdict ends a status that has said what is wrong.
+func (c *control) verdict(unwell bool) error {
+	if os.Geteuid() != 0 {
+		c.warn(errNotRoot)
+	}
+	if unwell || c.doubts {
 		return errUnwell
 	}
-	return err
+	return nil
 }
 
 func (c *control) printServices(all []inventory.Service) {
@@ -131,7 +172,7 @@ func summary(s *inventory.Service) string {
 		parts = append(parts, fmt.Sprintf("%d outdated", s.Outdated))
 	}
 	if s.Orphans > 0 {
-		parts = append(parts, fmt.Sprintf("%d orphans", s.Orphans))
+		parts = append(parts, number(s.Orphans, "orphan"))
 	}
 	if len(parts) == 0 {
 		return "none"
@@ -169,40 +210,42 @@ func logLines(entries []journal.Entry) []logLine {
 func (c *control) statusService(ctx context.Context, set *conf.Set, name string, lines int) error {
 	details := serviceDetails{Log: []logLine{}}
 	host := inventory.NewHost(c.systemd)
+	name = strings.TrimSuffix(name, ".service")
 	if i := slices.IndexFunc(set.Broken, func(b conf.Broken) bool { return b.Name == name }); i >= 0 {
 		var err error
 		details.Service, _, err = host.Broken(ctx, &set.Broken[i])
-		c.warn(err)
+		c.doubt(err)
 	} else {
 		service, err := c.find(set, name)
 		if err != nil {
+			states, listErr := c.systemd.List(ctx, layout.SidecarUnit(name, "*"))
+			if listErr == nil && len(states) > 0 {
+				err = fmt.Errorf("%w; %s of it left running; to stop: systemctl stop '%s'",
+					err, number(len(states), "sidecar"), layout.SidecarUnit(name, "*"))
+			}
 			return &failure{exitUnknown, err}
 		}
 		sidecars, err := host.Sidecars(ctx, []conf.Service{*service})
-		c.warn(err)
-		details.Service, err = host.Service(ctx, service, sidecars)
-		c.warn(err)
+		c.doubt(err)
+		details.Service = c.service(ctx, host, service, sidecars)
 	}
-	var err error
 	if lines > 0 {
-		var entries []journal.Entry
 		journal.Sync(ctx)
-		entries, err = journal.Read(ctx, journal.Query{
+		entries, err := journal.Read(ctx, journal.Query{
 			Boot: true, Lines: lines, Matches: []string{"SERVICE=" + name, "PRIORITY=4", "PRIORITY=3", "PRIORITY=2"},
 		})
-		c.warn(err)
+		c.doubt(err)
 		details.Log = logLines(entries)
 	}
 	details.Advice = adviseService(&details.Service)
 	if c.json {
-		err = c.printJSON(details)
+		if err := c.printJSON(details); err != nil {
+			return err
+		}
 	} else {
 		c.printService(&details)
 	}
-	if err == nil && len(details.Advice) > 0 {
-		return errUnwell
-	}
-	return err
+	return c.verdict(len(details.Advice) > 0)
 }
 
 func (c *control) printService(s *serviceDetails) {
@@ -267,12 +310,28 @@ func adviseService(s *inventory.Service) []string {
 			s.Problems[0], s.Definition)
 		return advice
 	}
-	switch {
+	switch masked := maskedUnits(s); {
+	case s.New():
+		add("%s is not in use yet; to take it into use: tripleo-wrapperctl reload", s.Definition)
+	case masked != "":
+		add("masked, so that it never runs: %s; how to undo that says: tripleo-wrapperctl check %s", masked, s.Definition)
 	case s.ReloadNeeded:
 		add("%s has changed since systemd read it; to take it into use: tripleo-wrapperctl reload", s.Definition)
-	case s.Socket != "active" || s.Path != "active":
-		add("requests are only spooled while its socket is %s and its path unit is %s; see systemctl status %s.socket, and: "+
-			"systemctl enable --now %s", s.Socket, s.Path, s.Service, layout.Target)
+	case s.Target != "active" && (s.Socket != "active" || s.Path != "active"):
+		add("requests are only spooled while its socket is %s and its path unit is %s; to start those of all services: "+
+			"systemctl enable --now %s", s.Socket, s.Path, layout.Target)
+	case s.Socket != "active":
+		why := "for the reason: systemctl status " + layout.SocketUnit(s.Service)
+		if len(s.Faults) > 0 {
+			why = strings.Join(s.Faults, "; ")
+		}
+		start := "; when that is mended: systemctl start " + layout.SocketUnit(s.Service)
+		add("its socket is %s, so requests are only spooled: %s%s", s.Socket, strings.TrimSuffix(why, start), start)
+	case s.Path != "active":
+		add("its path unit is %s, so that what is spooled has to wait; for the reason: systemctl status %s; to start it: systemctl start %[2]s",
+			s.Path, layout.PathUnit(s.Service))
+	case len(s.Faults) > 0:
+		add("%s; to have it made anew: tripleo-wrapperctl reload", strings.Join(s.Faults, "; "))
 	case s.Spooled > 0 && s.Activator != "active":
 		add("%s in the spool; to have it served: tripleo-wrapperctl sync %s", number(int(s.Spooled), "request"), s.Service)
 	}
@@ -292,6 +351,19 @@ func adviseService(s *inventory.Service) []string {
 	return advice
 }
 
+func maskedUnits(s *inventory.Service) string {
+	var masked []string
+	for unit, state := range map[string]string{
+		layout.SocketUnit(s.Service): s.Socket, layout.PathUnit(s.Service): s.Path, layout.ServiceUnit(s.Service): s.Activator,
+	} {
+		if state == "masked" {
+			masked = append(masked, unit)
+		}
+	}
+	slices.Sort(masked)
+	return strings.Join(masked, " ")
+}
+
 // A sidecarDetails is the JSON form of the status of a sidecar.
 type sidecarDetails struct {
 	inventory.Sidecar
@@ -303,6 +375,8 @@ type sidecarDetails struct {
 	Result      string          `json:"result"`   // of the last request, "" if there is none
 	Reason      string          `json:"reason"`   // why the last request failed
 	Advice      []string        `json:"advice"`
+
+	recorded bool // the arguments that it was last asked for with
 }
 
 func (c *control) statusSidecar(ctx context.Context, service *conf.Service, netns string, lines int) error {
@@ -312,43 +386,42 @@ func (c *control) statusSidecar(ctx context.Context, service *conf.Service, netn
 	details := sidecarDetails{Sidecar: inventory.Absent(service, netns)}
 	host := inventory.NewHost(c.systemd)
 	sidecars, err := host.Sidecars(ctx, []conf.Service{*service})
-	c.warn(err)
-	whole, err := host.Service(ctx, service, nil)
-	c.warn(err)
+	c.doubt(err)
+	whole := c.service(ctx, host, service, nil)
 	known := false
 	for _, sidecar := range sidecars {
 		if sidecar.Netns == netns {
 			details.Sidecar, known = sidecar, true
 		}
 	}
+	details.recorded = slices.Contains(inventory.Recorded(service.Name), netns)
 	details.NetnsExists = namespaceExists(netns)
 	waiting, err := inventory.Waiting(service, netns)
-	c.warn(err)
+	c.doubt(err)
 	details.Spooled, details.GivenUp = waiting.Spooled, waiting.GivenUp
 	journal.Sync(ctx)
 	entries, err := journal.OfUnit(ctx, journal.Query{Boot: true, Lines: maxHistory, Matches: []string{
 		"SERVICE=" + service.Name, "NETNS=" + netns, "+", "UNIT=" + layout.SidecarUnit(service.Name, netns),
 	}})
-	c.warn(err)
+	c.doubt(err)
 	details.tell(entries, lines)
-	details.Advice = append(adviseService(&whole), adviseSidecar(&details, service)...)
+	details.Advice = append(adviseService(&whole), adviseSidecar(&details, service, &whole)...)
 	if c.json {
-		err = c.printJSON(details)
+		if err := c.printJSON(details); err != nil {
+			return err
+		}
 	} else {
 		c.printSidecar(&details)
 	}
+	verdict := c.verdict(len(details.Advice) > 0)
 	switch {
-	case err != nil:
-		return err
 	case !known && !details.NetnsExists && len(entries) == 0:
 		return &failure{exitUnknown, fmt.Errorf("%[1]s never had a sidecar in network namespace %[2]s, which does not exist; "+
 			"those that it had one in: tripleo-wrapperctl list %[1]s", service.Name, netns)}
 	case details.State != inventory.Up:
 		return &failure{status: exitNotRunning}
-	case len(details.Advice) > 0:
-		return errUnwell
 	}
-	return nil
+	return verdict
 }
 
 // maxHistory is how many entries of the journal are read to find the last
@@ -407,7 +480,7 @@ func (c *control) printSidecar(d *sidecarDetails) {
 		c.field("Container", *d.Container)
 	}
 	if d.PID > 0 {
-		c.field("Process", fmt.Sprintf("%d, brought back %d times", d.PID, d.Restarts))
+		c.field("Process", fmt.Sprintf("%d, brought back %s", d.PID, number(d.Restarts, "time")))
 	}
 	if d.Spooled != 0 || d.GivenUp != 0 {
 		c.field("Spool", spool(d.Spooled, d.GivenUp))
@@ -435,13 +508,18 @@ func requestID(lines []logLine) string {
 
 // adviseSidecar says what is wrong with a sidecar, and what to do; nothing
 // where all is well.
-func adviseSidecar(d *sidecarDetails, service *conf.Service) []string {
+func adviseSidecar(d *sidecarDetails, service *conf.Service, whole *inventory.Service) []string {
 	advice := []string{}
 	add := func(format string, args ...any) { advice = append(advice, fmt.Sprintf(format, args...)) }
 	restart := fmt.Sprintf("tripleo-wrapperctl restart %s %s", d.Service, d.Netns)
+	// Without a record of its arguments, only its agent can have it started.
+	again := "restart the agent"
+	if d.recorded {
+		again += fmt.Sprintf(", or: tripleo-wrapperctl start %s %s", d.Service, d.Netns)
+	}
 	switch {
 	case d.Orphan:
-		add("its network namespace is gone, so it serves nobody; to stop it: tripleo-wrapperctl sync %s", d.Service)
+		add("its network namespace is gone, so it serves nobody; to stop it: tripleo-wrapperctl stop %s %s", d.Service, d.Netns)
 	case !d.NetnsExists:
 		add("network namespace %s does not exist: the agent has not made it, or has deleted it", d.Netns)
 	case d.State == inventory.NotOurs:
@@ -453,15 +531,18 @@ func adviseSidecar(d *sidecarDetails, service *conf.Service) []string {
 		add("its definition or image has changed since it was started; to take that into use: %s", restart)
 	case d.State.Down() && d.Reason != "":
 		add("the last request ended with: %s", d.Reason)
-		add("when the cause is mended, restart the agent, or: tripleo-wrapperctl start %s %s", d.Service, d.Netns)
+		add("when the cause is mended, %s", again)
 	case d.State.Down() && len(d.Requests) == 0 && d.Spooled == 0:
 		add("no wrapper call for it is in the journal since boot: see that %s is mounted over the program in the agent's "+
 			"container, and look into the agent's log", path.Join(layout.StateDir(service.Dir, service.Name), layout.Wrapper))
 	case d.State.Down() && len(d.Requests) > 0:
-		add("it was stopped, as the lines above say; to start it with the arguments it had: tripleo-wrapperctl start %s %s", d.Service, d.Netns)
+		add("it was stopped, as the lines above say; to have it back, %s", again)
 	}
-	if d.Spooled > 0 {
+	switch {
+	case d.Spooled > 0 && whole.Socket == "active":
 		add("a request for it waits in the spool; to have it served now: tripleo-wrapperctl sync %s", d.Service)
+	case d.Spooled > 0:
+		add("a request for it waits in the spool, until the socket is back")
 	}
 	if d.GivenUp > 0 && d.State != inventory.Up {
 		add("requests for it were given up; they and the reasons are in %s",

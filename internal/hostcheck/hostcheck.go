@@ -139,7 +139,8 @@ func shadows(s *conf.Service, dirs []string) []Finding {
 			case err != nil:
 				findings = append(findings, Finding{"", true, err.Error()})
 			case target == os.DevNull:
-				findings = append(findings, Finding{"", true, fmt.Sprintf("%s is masked, so it never runs; to undo that: systemctl unmask %s", unit, unit)})
+				findings = append(findings, Finding{"", true, fmt.Sprintf("%s is masked, so it never runs; to undo that: systemctl unmask%s %[1]s; then: tripleo-wrapperctl reload",
+					unit, runtimeOption(dir))})
 			default:
 				findings = append(findings, Finding{"", true, fmt.Sprintf("%s takes the place of the unit that is generated; "+
 					"if the role tripleo-systemd-wrapper left it: tripleo-wrapperctl adopt %s; else move it away, then: tripleo-wrapperctl reload", file, s.Name)})
@@ -147,6 +148,14 @@ func shadows(s *conf.Service, dirs []string) []Finding {
 		}
 	}
 	return findings
+}
+
+// runtimeOption is what systemctl unmask needs to undo a mask in /run.
+func runtimeOption(dir string) string {
+	if strings.HasPrefix(dir, "/run/") {
+		return " --runtime"
+	}
+	return ""
 }
 
 // killScripts looks into the agent's configuration, where the definition says

@@ -34,6 +34,11 @@ type Service struct {
 	Socket    string `json:"socket"`
 	Path      string `json:"path"`
 	Activator string `json:"activator"`
+	Target    string `json:"target"` // of the target that holds up those of all services
+
+	// Faults are what is wrong with what its agents need on this host, and why
+	// the socket is not up.
+	Faults []string `json:"faults"`
 
 	Spooled  Count         `json:"spooled"`  // requests that wait in the spool
 	GivenUp  Count         `json:"given_up"` // requests in processes.failed
@@ -71,7 +76,7 @@ func (c Count) MarshalJSON() ([]byte, error) {
 func (h *Host) Broken(ctx context.Context, b *conf.Broken) (Service, []Sidecar, error) {
 	s := Service{
 		Service: b.Name, Definition: b.Source, Sidecars: map[State]int{},
-		Spooled: Unknown, GivenUp: Unknown, Outdated: Unknown,
+		Spooled: Unknown, GivenUp: Unknown, Outdated: Unknown, Faults: []string{},
 	}
 	for _, problem := range b.Problems {
 		s.Problems = append(s.Problems, problem.Error())
@@ -121,6 +126,7 @@ func (h *Host) units(ctx context.Context, s *Service) error {
 		{layout.SocketUnit(s.Service), &s.Socket},
 		{layout.PathUnit(s.Service), &s.Path},
 		{layout.ServiceUnit(s.Service), &s.Activator},
+		{layout.Target, &s.Target},
 	} {
 		state, err := h.Systemd.State(ctx, unit.name)
 		if err != nil {
@@ -154,7 +160,7 @@ func (s *Service) count(sidecars []Sidecar) {
 func (h *Host) Service(ctx context.Context, service *conf.Service, sidecars []Sidecar) (Service, error) {
 	s := Service{
 		Service: service.Name, Definition: service.Source, Engine: string(service.Engine), Image: service.Image,
-		Problems: []string{}, Sidecars: map[State]int{},
+		Problems: []string{}, Sidecars: map[State]int{}, Faults: []string{},
 	}
 	if os.Geteuid() != 0 {
 		s.Outdated = Unknown

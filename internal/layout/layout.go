@@ -232,6 +232,7 @@ func Control() string { return path.Join(BinDir, ControlProgram) }
 func SocketUnit(service string) string   { return service + ".socket" }
 func PathUnit(service string) string     { return service + ".path" }
 func ServiceUnit(service string) string  { return service + ".service" }
+func TimerUnit(service string) string    { return service + ".timer" } // of a broken definition
 func TemplateUnit(service string) string { return service + "@.service" }
 
 // SidecarUnit returns the unit of the sidecar in a network namespace.

@@ -156,6 +156,19 @@ func (m *Manager) outcome(ctx context.Context, unit string) (Outcome, error) {
 	return Outcome{result, int(status)}, nil
 }
 
+// ResetFailed has systemd forget that a unit failed, and one without a file
+// altogether.
+func (m *Manager) ResetFailed(ctx context.Context, unit string) error {
+	state, err := m.Current(ctx, unit)
+	if err == nil && state.ActiveState == "failed" {
+		err = m.resetFailed(ctx, unit)
+	}
+	if err != nil {
+		return fmt.Errorf("having systemd forget that %s failed: %w", unit, err)
+	}
+	return nil
+}
+
 func (m *Manager) resetFailed(ctx context.Context, unit string) error {
 	return m.do(ctx, func(ctx context.Context, conn *connection) error { return conn.ResetFailedUnitContext(ctx, unit) })
 }

@@ -218,13 +218,101 @@ func TestControlStatus(t *testing.T) {
 	control(t, 4, "status", s.name, "qdhcp-never")
 	control(t, 4, "status", "no-such-service")
 	mention(t, control(t, 4, "status", "no-such-service", n.name), "there is no service no-such-service; there are: ")
+	control(t, 4, "logs", "no-such-service")
 
-	// A socket that is away.
-	must(t, "systemctl", "stop", "tripleo-wrappers.target")
+	// By the name of its unit.
+	mention(t, control(t, 3, "status", s.unit(n.name)), s.name+" in "+n.name)
+	mention(t, control(t, 0, "logs", s.unit(n.name)), "asked for by process")
+	mention(t, control(t, 4, "restart", s.unit(n.name), "--all"), "a sidecar is named by service and network namespace: "+s.name+" "+n.name)
+
+	// A socket that is away, for which nobody has to wait.
+	must(t, "systemctl", "stop", "tripleo-wrappers.target", s.name+".socket")
 	defer must(t, "systemctl", "start", "tripleo-wrappers.target")
-	eventually(t, "the socket is away", func() bool { return show(t, s.name+".socket", "ActiveState") == "inactive" })
+	if state := show(t, s.name+".socket", "ActiveState"); state != "inactive" {
+		t.Errorf("after systemctl stop of the target and the socket, it is %s", state)
+	}
 	mention(t, control(t, 1, "status", s.name), "Socket: inactive", "systemctl enable --now tripleo-wrappers.target")
 	mention(t, control(t, 3, "status", s.name, n.name), "systemctl enable --now tripleo-wrappers.target")
+}
+
+// What is missing or changed of what agents need is told, and the advice mends
+// it.
+func TestControlStatusFaults(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	control(t, 0, "status", s.name)
+	reload := func() {
+		t.Helper()
+		mention(t, control(t, 0, "reload"), s.name+": restarted its socket")
+		control(t, 0, "status", s.name)
+	}
+	for command, want := range map[string]string{
+		"rm " + s.state("wrapper"):                         s.state("wrapper") + " is missing; to have it made anew: tripleo-wrapperctl reload",
+		"echo >>" + s.state("tripleo-wrapper"):             s.state("tripleo-wrapper") + " is not the one that this version makes of the definition",
+		"chmod a-x " + s.dir + "/kill_scripts/test-kill":   s.dir + "/kill_scripts/test-kill has mode 0644, which has to be 0755",
+		"rm " + s.state("activator.sock"):                  s.state("activator.sock") + " is missing",
+		"rm -r " + s.dir + "/" + s.name:                    s.dir + "/" + s.name + " is missing",
+		"ln -sf /etc/passwd " + s.state("wrapper"):         s.state("wrapper"),
+		"rm -r " + s.dir + " && ln -s /var/lib/x " + s.dir: s.dir,
+	} {
+		must(t, "sh", "-c", command)
+		r := control(t, 1, "status", s.name)
+		mention(t, r, "→ "+want)
+		if info, err := os.Lstat(s.dir); err == nil && info.Mode().Type() == os.ModeSymlink {
+			os.Remove(s.dir)
+		}
+		reload()
+	}
+	n := s.netns()
+	s.start(n)
+
+	// The socket is not even there.
+	must(t, "systemctl", "stop", s.name+".service")
+	must(t, "sh", "-c", fmt.Sprintf("rm %[1]s && mkdir %[1]s", s.state("wrapper")))
+	run(t, "systemctl", "restart", s.name+".socket")
+	start := "systemctl start " + s.name + ".socket"
+	for _, args := range [][]string{{"status"}, {"status", s.name}} {
+		mention(t, control(t, 1, args...), "its socket is ", "requests are only spooled: laying out ", "is a directory", "mended: "+start)
+	}
+	must(t, "rmdir", s.state("wrapper"))
+	must(t, "sh", "-c", start)
+	control(t, 0, "status", s.name)
+
+	// The path unit is not there.
+	for _, unmask := range []string{"systemctl unmask ", "systemctl unmask --runtime "} {
+		unmask += s.name + ".path"
+		must(t, "sh", "-c", strings.Replace(unmask, "unmask", "mask", 1))
+		must(t, "systemctl", "stop", s.name+".path")
+		mention(t, control(t, 1, "status", s.name), "masked, so that it never runs: "+s.name+".path", "tripleo-wrapperctl check "+s.file())
+		mention(t, control(t, 1, "check", s.file()), "to undo that: "+unmask+"; then: tripleo-wrapperctl reload")
+		must(t, "sh", "-c", unmask)
+		control(t, 0, "reload")
+		eventually(t, "the path unit is back", func() bool { return show(t, s.name+".path", "ActiveState") == "active" })
+		control(t, 0, "status", s.name)
+	}
+}
+
+// What cannot be found out is said, and is no mistake of the caller's.
+func TestControlStatusDoubts(t *testing.T) {
+	s := define(t, "docker", dnsmasq)
+	n := s.netns()
+	s.start(n)
+	for _, args := range [][]string{{"status", s.name}, {"status", s.name, n.name}} {
+		r := runAs(t, 1000, append([]string{"tripleo-wrapperctl"}, args...)...)
+		if r.status != 1 || strings.Contains(r.stderr, "--help") {
+			t.Errorf("%q: exit status %d\n%s", args, r.status, r.stderr)
+		}
+		mention(t, r, "running", "without root's rights")
+	}
+	control(t, 0, "stop", s.name, n.name)
+	must(t, "systemctl", "stop", "docker.socket", "docker.service")
+	defer must(t, "systemctl", "start", "docker.service")
+	for _, args := range [][]string{{"status"}, {"status", s.name}} {
+		r := control(t, 1, args...)
+		mention(t, r, "looking for containers: docker ps: ")
+		if strings.Contains(r.stderr, "--help") || strings.Count(r.stderr, "docker ps") != 1 {
+			t.Errorf("%q: %s", args, r.stderr)
+		}
+	}
 }
 
 func TestControlStartStopRestart(t *testing.T) {
@@ -390,6 +478,29 @@ func TestControlReload(t *testing.T) {
 	mention(t, control(t, 0, "reload"), s.name+": started its socket")
 	s.start(moved)
 
+	// Gone while it is broken: nothing of it is left, but its sidecars.
+	for _, plain := range []bool{false, true} {
+		s.write("container_clo = 5\n" + dnsmasq)
+		control(t, 1, "reload")
+		eventually(t, "the unit has failed", func() bool { return show(t, s.name+".service", "ActiveState") == "failed" })
+		if err := os.Remove(s.file()); err != nil {
+			t.Fatal(err)
+		}
+		if plain {
+			must(t, "systemctl", "daemon-reload")
+		}
+		mention(t, control(t, 0, "reload"), s.name+": its definition is gone", "left running; to stop: systemctl stop '"+s.name+"@*.service'")
+		if left := must(t, "systemctl", "list-units", "--all", "--plain", "--no-legend", s.name+".*"); left != "" {
+			t.Errorf("left of a broken definition that is gone:\n%s", left)
+		}
+		mention(t, control(t, 4, "status", s.name), "there is no service "+s.name, "systemctl stop '"+s.name+"@*.service'")
+		if r := control(t, 0, "reload"); r.stdout != "" {
+			t.Errorf("nothing has changed: %q", r.stdout)
+		}
+		s.write(dnsmasq)
+		mention(t, control(t, 0, "reload"), s.name+": started its socket")
+	}
+
 	// Gone, by this reload and by an earlier one; sidecars stay.
 	for _, plain := range []bool{false, true} {
 		if err := os.Remove(s.file()); err != nil {
@@ -455,7 +566,7 @@ func TestControlLogsAndMonitor(t *testing.T) {
 	if r := control(t, 0, "logs", "--lines=1", s.name); strings.Count(r.stdout, "\n") != 1 {
 		t.Errorf("one line: %q", r.stdout)
 	}
-	if r := control(t, 0, "logs", "--lines=0", s.name); r.stdout != "" {
+	if r := control(t, 0, "logs", "--lines=0", s.name); r.stdout != "-- No entries --\n" {
 		t.Errorf("no line: %q", r.stdout)
 	}
 	follow := run(t, "timeout", "--signal=INT", "--preserve-status", "2", "tripleo-wrapperctl", "logs", "--follow", s.name)

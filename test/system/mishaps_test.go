@@ -460,7 +460,7 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 		must(w.t, "kill", "-SEGV", strconv.Itoa(w.pid))
 		eventually(w.t, "it is back", func() bool {
 			status := run(w.t, "tripleo-wrapperctl", "status", "neutron-dnsmasq", netnsName).stdout
-			return strings.Contains(status, "brought back 1 times")
+			return strings.Contains(status, "brought back 1 time")
 		})
 		w.journalWith("restart counter", "-t", "systemd", "-u", "neutron-dnsmasq@qdhcp-1", "-g", "exited|result|restart")
 	}},
@@ -576,11 +576,14 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 		w.anew(usually)
 		must(w.t, "systemctl", "stop", "neutron-dnsmasq.service")
 		must(w.t, "rm", w.s.state("wrapper"))
+		w.serviceAdvice()
 		must(w.t, "mkdir", w.s.state("wrapper"))
 		// Changed, so that the socket is made anew.
 		w.write("allowed_uids = [0, 42436]\n" + usually)
 		w.sees("tripleo-wrapperctl", "reload")
 		w.journalWith("laying out", "-u", "neutron-dnsmasq.socket", "-t", "tripleo-wrappers-activator", "-n", "1")
+		w.vary = append(w.vary, vary(`socket is (activating|failed)`, "socket is failed")) // the target has it tried again
+		w.serviceAdvice()
 		w.undefine()
 	}},
 	{"service_dir is no directory", func(w *witness) {
@@ -619,6 +622,8 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 	{"There is no such service", func(w *witness) {
 		w.define(usually)
 		w.sees("tripleo-wrapperctl", "status", "neutron-haproxy")
+		w.sees("tripleo-wrapperctl", "logs", "neutron-haproxi")
+		w.sees("tripleo-wrapperctl", "stop", "neutron-dnsmasq@qdhcp-1.service", "--all")
 		w.undefine()
 		w.sees("tripleo-wrapperctl", "list", "neutron-haproxy")
 		w.sees("tripleo-wrapperctl", "monitor")
@@ -660,7 +665,7 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 		w.define(onHost + "allowed_uids = [0, 42436]\n" + runs + ready)
 		w.start()
 		for _, command := range [][]string{
-			{"list", "neutron-dnsmasq"}, {"reload"}, {"stop", "neutron-dnsmasq", netnsName}, {"sync", "neutron-dnsmasq"},
+			{"list", "neutron-dnsmasq"}, {"status", "neutron-dnsmasq"}, {"reload"}, {"stop", "neutron-dnsmasq", netnsName}, {"sync", "neutron-dnsmasq"},
 		} {
 			command = append([]string{"tripleo-wrapperctl"}, command...)
 			w.stands("PID", strconv.Itoa(w.pid))
@@ -681,6 +686,9 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 		w.sees("tripleo-wrapperctl", "restart", "--all", "--parallel=0", "neutron-dnsmasq")
 		w.sees("tripleo-wrapperctl", "monitor", "--interval=1ms")
 		w.sees("tripleo-wrapperctl", "logs", "--lines=-1", "neutron-dnsmasq")
+		w.sees("tripleo-wrapperctl", "--root=/mnt", "stop", "neutron-dnsmasq", "--all")
+		w.sees("tripleo-wrapperctl", "check", "neutron-dnsmasq")
+		w.sees("tripleo-wrapperctl", "check", "/etc/tripleo-wrappers/neutron-dnsmasq.toml.d/10-debug.toml")
 		w.sees("/usr/lib/systemd/system-generators/tripleo-wrappers-generator", "/tmp")
 	}},
 	{"An Ansible file cannot be converted", func(w *witness) {
