@@ -219,7 +219,7 @@ func (d *draft) asDuration(k *Key, value any) time.Duration {
 	)
 	switch v := value.(type) {
 	case string:
-		t, err = parseDuration(v)
+		t, err = ParseDuration(v)
 	case int64:
 		t, err = secondsDuration(float64(v), strconv.FormatInt(v, 10))
 	case float64:

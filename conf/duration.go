@@ -24,9 +24,9 @@ var durationUnits = map[string]time.Duration{
 	"d": 24 * time.Hour, "day": 24 * time.Hour, "days": 24 * time.Hour,
 }
 
-// parseDuration reads a time span as systemd.time(7) writes it, "1h 30min" for
+// ParseDuration reads a time span as systemd.time(7) writes it, "1h 30min" for
 // example. A number without a unit is seconds.
-func parseDuration(text string) (time.Duration, error) {
+func ParseDuration(text string) (time.Duration, error) {
 	rest := strings.TrimSpace(text)
 	switch {
 	case rest == "":

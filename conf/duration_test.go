@@ -43,7 +43,7 @@ func TestParseDuration(t *testing.T) {
 		"1d 0.0000001us":  24 * time.Hour,
 		"1s 2ms 3us 4min": 4*time.Minute + time.Second + 2*time.Millisecond + 3*time.Microsecond,
 	} {
-		if got, err := parseDuration(text); err != nil || got != want {
+		if got, err := ParseDuration(text); err != nil || got != want {
 			t.Errorf("%q: %v, %v; want %v", text, got, err, want)
 		}
 	}
@@ -71,7 +71,7 @@ func TestParseDuration(t *testing.T) {
 		"99999999999999999999999999999999999999999999": "at most one day",
 		strings.Repeat("9", 400):                       "at most one day",
 	} {
-		if got, err := parseDuration(text); err == nil || !strings.Contains(err.Error(), want) {
+		if got, err := ParseDuration(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, %v; want an error with %q", text, got, err, want)
 		}
 	}

@@ -193,7 +193,7 @@ func containerOption(pattern string) schema {
 	}
 }
 
-// durationPattern is parseDuration: numbers, each with a unit behind it, or
+// durationPattern is ParseDuration: numbers, each with a unit behind it, or
 // else with a blank or the end.
 func durationPattern() string {
 	units := slices.DeleteFunc(slices.Collect(maps.Keys(durationUnits)), func(unit string) bool { return unit == "" })

@@ -66,6 +66,9 @@ func run(args []string) int {
 	if len(args) > 0 {
 		role = args[0]
 	}
+	if len(args) > 1 && (args[1] == "--help" || args[1] == "-h") {
+		role = args[1] // of all roles: the helper's own stands behind "--"
+	}
 	switch role {
 	case "wrapper":
 		client.DropPrivileges()

@@ -87,16 +87,20 @@ func (c *control) check(ctx context.Context, files []string) error {
 	if slices.ContainsFunc(problems, func(p problem) bool { return p.Severity == "error" }) {
 		return errUnwell
 	}
+	found := "No problems"
+	if len(problems) > 0 {
+		found = "No errors, " + number(len(problems), "warning")
+	}
 	switch {
 	case c.json:
 	case len(set.Services) == 0:
-		fmt.Fprintf(c.stdout, "No problems: there is no definition in %s.\n", c.adminDir())
+		fmt.Fprintf(c.stdout, "%s: there is no definition in %s.\n", found, c.adminDir())
 	case c.root != "/":
-		fmt.Fprintln(c.stdout, "No problems.")
+		fmt.Fprintf(c.stdout, "%s.\n", found)
 	case loose:
-		fmt.Fprintf(c.stdout, "No problems. To take it into use, put it into %s, then: tripleo-wrapperctl reload\n", conf.AdminDir)
+		fmt.Fprintf(c.stdout, "%s. To take it into use, put it into %s, then: tripleo-wrapperctl reload\n", found, conf.AdminDir)
 	default:
-		fmt.Fprintln(c.stdout, "No problems. To take definitions into use: tripleo-wrapperctl reload")
+		fmt.Fprintf(c.stdout, "%s. To take definitions into use: tripleo-wrapperctl reload\n", found)
 	}
 	return nil
 }

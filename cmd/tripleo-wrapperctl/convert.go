@@ -31,7 +31,7 @@ kept as they are.`,
 		Args:        cobra.MinimumNArgs(1),
 		RunE:        func(_ *cobra.Command, args []string) error { return failed(c.convert(args, output)) },
 	}
-	command.Flags().StringVarP(&output, "output", "o", "", "write each definition to a file in this `DIR`")
+	command.Flags().StringVarP(&output, "output", "o", "", "write each definition to a file in this `DIR`, which is made")
 	return command
 }
 
@@ -109,6 +109,9 @@ func convertFile(name string) ([]convert.Definition, error) {
 // writeDefinitions writes each definition to a file of its own. A file that is
 // there is left as it is.
 func (c *control) writeDefinitions(definitions []converted, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil { // #nosec G301 -- no secrets; check reads them as anybody
+		return fmt.Errorf("making the directory of --output: %w", err)
+	}
 	var errs []error
 	for _, definition := range definitions {
 		name := filepath.Join(dir, definition.Name+".toml")

@@ -5,7 +5,25 @@ package main
 import (
 	"errors"
 	"strconv"
+	"time"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
 )
+
+// A span is the value of an option: a time span as definitions have them.
+type span time.Duration
+
+func (s *span) Set(text string) error {
+	value, err := conf.ParseDuration(text)
+	if err != nil {
+		return err
+	}
+	*s = span(value)
+	return nil
+}
+
+func (s *span) String() string { return time.Duration(*s).String() }
+func (s *span) Type() string   { return "time" }
 
 // A lineCount is the value of an option: how many lines of the journal are
 // shown.

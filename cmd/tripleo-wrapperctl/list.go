@@ -28,9 +28,9 @@ func (c *control) listCommand() *cobra.Command {
 States: running, starting, stopping, restarting (ended by itself, is about to be
 brought back), stopped (was asked for, and does not run any more), failed (was
 asked for, and did not become ready), not ours (somebody made a container of the
-sidecar's name by hand). Notes: outdated (the definition
-or its image has changed since the sidecar was started), orphan (its network
-namespace is gone; it is stopped when the next request comes, or by sync).`,
+sidecar's name by hand). Notes: outdated (the definition or its image has
+changed since the sidecar was started), orphan (its network namespace is gone;
+sync stops it, as does the activator whenever it is started).`,
 		Example: `  tripleo-wrapperctl list neutron-dnsmasq
   tripleo-wrapperctl list --json | jq -r '.[] | select(.outdated) | .unit'`,
 		ValidArgsFunction: c.completeServices,

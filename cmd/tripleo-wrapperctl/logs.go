@@ -3,13 +3,19 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/generator"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 )
 
@@ -23,7 +29,7 @@ func (c *control) logsCommand() *cobra.Command {
 		Short: "Show the journal of a service's sidecars, or of one",
 		Long: `Show what the sidecars of a service, or one of them, and the requests for them
 left in the journal. It is journalctl(1) that shows it; with --json, its own
-JSON.`,
+JSON. The service need not be defined any more.`,
 		Example: `  tripleo-wrapperctl logs -f neutron-dnsmasq
   tripleo-wrapperctl logs -n 100 neutron-dnsmasq qdhcp-5c4cbd8e-3c9d-4a7b-9a3f-0c2d1e4f5a6b`,
 		Args:              cobra.RangeArgs(1, 2),
@@ -32,6 +38,10 @@ JSON.`,
 	command.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new lines as they come")
 	command.Flags().VarP(&lines, "lines", "n", "only the last `NUMBER` of lines (default all)")
 	command.RunE = func(command *cobra.Command, args []string) error {
+		args = asSidecar(args)
+		if err := c.hasLogs(command.Context(), args[0]); err != nil {
+			return err
+		}
 		journalctl := []string{}
 		if follow {
 			journalctl = append(journalctl, "--follow")
@@ -42,7 +52,6 @@ JSON.`,
 		if c.json {
 			journalctl = append(journalctl, "--output=json")
 		}
-		// The service need not be defined any more.
 		journalctl = append(journalctl, "SERVICE="+args[0])
 		if len(args) == 2 {
 			journalctl = append(journalctl, "NETNS="+args[1], "+", "UNIT="+layout.SidecarUnit(args[0], args[1]))
@@ -63,4 +72,19 @@ JSON.`,
 		return failed(err)
 	}
 	return command
+}
+
+// hasLogs returns an error where there is no such service and never was, as far
+// as the journal goes back.
+func (c *control) hasLogs(ctx context.Context, name string) error {
+	_, set := generator.Render("/")
+	_, err := c.find(&set, name)
+	if err == nil || slices.ContainsFunc(set.Broken, func(b conf.Broken) bool { return b.Name == name }) {
+		return nil
+	}
+	left, journalErr := journal.Read(ctx, journal.Query{Lines: 1, Matches: []string{"SERVICE=" + name}})
+	if journalErr != nil || len(left) > 0 {
+		return nil // journalctl says the same
+	}
+	return &failure{exitUnknown, fmt.Errorf("%w; and nothing in the journal is of that name", err)}
 }

@@ -20,7 +20,7 @@ import (
 )
 
 func (c *control) monitorCommand() *cobra.Command {
-	var interval time.Duration
+	interval := span(time.Second)
 	command := &cobra.Command{
 		Use:   "monitor [SERVICE...]",
 		Short: "Watch requests as they come, and how the services do",
@@ -30,9 +30,9 @@ line, or with --json an object.`,
 		Example:           "  tripleo-wrapperctl monitor --interval=5s neutron-dnsmasq",
 		ValidArgsFunction: c.completeServices,
 	}
-	command.Flags().DurationVar(&interval, "interval", time.Second, "look again after this `TIME`")
+	command.Flags().Var(&interval, "interval", "look again after this `TIME`")
 	command.RunE = func(command *cobra.Command, args []string) error {
-		if interval < 100*time.Millisecond {
+		if time.Duration(interval) < 100*time.Millisecond {
 			return errors.New("--interval has to be 100ms or more")
 		}
 		services, err := c.services(args...)
@@ -42,7 +42,7 @@ line, or with --json an object.`,
 		if len(services) == 0 {
 			return failed(fmt.Errorf("there is nothing to watch: %s holds no definition that can be used; see: tripleo-wrapperctl check", conf.AdminDir))
 		}
-		return failed(c.monitor(command.Context(), services, interval))
+		return failed(c.monitor(command.Context(), services, time.Duration(interval)))
 	}
 	return command
 }

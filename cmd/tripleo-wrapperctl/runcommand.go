@@ -25,10 +25,12 @@ that are named or, for root and without --root, those that the sidecar was last
 asked for with. A network namespace that is not named is printed as NETNS.`,
 		Example: `  tripleo-wrapperctl run-command neutron-dnsmasq
   tripleo-wrapperctl run-command neutron-dnsmasq qdhcp-test --port=0`,
-		Annotations:       ofFiles,
-		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: c.completeSidecars(1),
-		RunE:              func(_ *cobra.Command, args []string) error { return c.runCommand(args) },
+		Annotations: ofFiles,
+		Args:        cobra.MinimumNArgs(1),
+		// Options stand before the service.
+		DisableFlagsInUseLine: true,
+		ValidArgsFunction:     c.completeSidecars(1),
+		RunE:                  func(_ *cobra.Command, args []string) error { return c.runCommand(args) },
 	}
 	// What stands behind the service is the helper's.
 	command.Flags().SetInterspersed(false)

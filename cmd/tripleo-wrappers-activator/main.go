@@ -54,6 +54,9 @@ func run(args []string) error {
 	if len(args) > 0 {
 		role = args[0]
 	}
+	if len(args) > 1 && (args[1] == "--help" || args[1] == "-h") {
+		role = args[1]
+	}
 	switch role {
 	case "--help", "-h":
 		fmt.Print(usage)
