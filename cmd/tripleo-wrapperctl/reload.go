@@ -94,7 +94,7 @@ func (c *control) reload(ctx context.Context) error {
 	for _, broken := range set.Broken {
 		result.Broken = append(result.Broken, broken.Name)
 		c.say("%s: its definition is broken: %v", broken.Name, broken.Problems[0])
-		errs = append(errs, fmt.Errorf("%s is broken; see: tripleo-wrapperctl check %s", broken.Source, broken.Source))
+		errs = append(errs, fmt.Errorf("%s is broken; see: tripleo-wrapperctl check %s", broken.Source, broken.Source), c.reportBroken(ctx, broken.Name))
 	}
 	sidecars, err := inventory.NewHost(c.systemd).Sidecars(ctx, set.Services)
 	errs = append(errs, err)
@@ -192,6 +192,24 @@ func (c *control) stopService(ctx context.Context, name string) error {
 		errs = append(errs, c.systemd.Stop(ctx, unit), c.systemd.ResetFailed(ctx, unit))
 	}
 	return errors.Join(errs...)
+}
+
+// reportBroken sees to it that the socket of a broken definition is stopped, and
+// that its unit fails. systemd gives that up at a daemon-reload while the
+// activator is being started.
+func (c *control) reportBroken(ctx context.Context, name string) error {
+	target, err := c.systemd.State(ctx, layout.Target)
+	if err != nil || !target.Active() {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*endTimeout)
+	defer cancel()
+	timer := layout.TimerUnit(name)
+	state, err := c.systemd.Start(ctx, timer)
+	if err == nil && !state.Active() {
+		err = fmt.Errorf("%s did not start; see: systemctl status %s", timer, timer)
+	}
+	return err
 }
 
 // startService sees to it that a service takes requests as its definition says,

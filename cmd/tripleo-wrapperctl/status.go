@@ -97,16 +97,36 @@ func (c *control) service(ctx context.Context, host *inventory.Host, service *co
 	case s.Socket == "active":
 		s.Faults = append(s.Faults, activator.Faults(units.Options(service))...)
 	case s.Socket == "failed", s.Socket == "activating":
-		said, err := journal.Read(ctx, journal.Query{Boot: true, Lines: 1, Matches: []string{
-			"--unit=" + layout.SocketUnit(s.Service), "--identifier=" + layout.ActivatorProgram,
-		}})
+		why, err := c.whyNoSocket(ctx, service)
 		c.doubt(err)
-		for _, entry := range said {
-			s.Faults = append(s.Faults, strings.TrimPrefix(journal.OneLine(entry.Message), layout.ActivatorProgram+": "))
-		}
+		s.Faults = append(s.Faults, why...)
 	}
 	return s
 }
+
+// whyNoSocket returns what the last start of a service's socket complained
+// about. It is not looked for by the unit: journald may not know that of a
+// process that has ended.
+func (c *control) whyNoSocket(ctx context.Context, service *conf.Service) ([]string, error) {
+	failed, err := c.systemd.Changed(ctx, layout.SocketUnit(service.Name))
+	if err != nil {
+		return nil, err
+	}
+	journal.Sync(ctx)
+	entries, err := journal.Read(ctx, journal.Query{
+		Since: time.UnixMicro(failed).Add(-socketStart), Matches: []string{"SYSLOG_IDENTIFIER=" + layout.ActivatorProgram},
+	})
+	for _, entry := range slices.Backward(entries) {
+		message := strings.TrimPrefix(journal.OneLine(entry.Message), layout.ActivatorProgram+": ")
+		if strings.HasPrefix(message, "laying out "+layout.StateDir(service.Dir, service.Name)+": ") {
+			return []string{message}, nil
+		}
+	}
+	return nil, err
+}
+
+// socketStart is longer than the start of a socket takes.
+const socketStart = 30 * time.Second
 
 // doubt reports what keeps a status from being the whole truth.
 func (c *control) doubt(err error) {
@@ -523,7 +543,7 @@ func adviseSidecar(d *sidecarDetails, service *conf.Service, whole *inventory.Se
 	case !d.NetnsExists:
 		add("network namespace %s does not exist: the agent has not made it, or has deleted it", d.Netns)
 	case d.State == inventory.NotOurs:
-		add("container %s was made by hand, or by another wrapper; the agent's next request replaces it; to take it over: "+
+		add("container %s was made by hand, or by another wrapper; the agent's next request replaces it; to take it over if it runs: "+
 			"tripleo-wrapperctl adopt %s; to remove it: %s rm --force %s", *d.Container, d.Service, d.Engine, *d.Container)
 	case d.State == inventory.Restarting:
 		add("it keeps ending by itself; the lines above say why. When the cause is mended: %s", restart)

@@ -171,6 +171,13 @@ func (m *Manager) ActiveSince(ctx context.Context, unit string) (int64, error) {
 	return int64(usec), err // #nosec G115 -- overflows in 292,000 years
 }
 
+// Changed returns when a unit's state changed last, in microseconds since 1970
+// (UTC); 0 if it never did.
+func (m *Manager) Changed(ctx context.Context, unit string) (int64, error) {
+	usec, err := property[uint64](ctx, m, ofUnit, unit, "StateChangeTimestamp")
+	return int64(usec), err // #nosec G115 -- overflows in 292,000 years
+}
+
 // The interfaces that properties are of.
 var (
 	ofUnit    = (*dbus.Conn).GetUnitPropertyContext

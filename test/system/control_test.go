@@ -135,7 +135,7 @@ func TestControlList(t *testing.T) {
 			if got := s.list()[n.name]; !got.Orphan {
 				t.Errorf("its network namespace was made again: %+v", got)
 			}
-			mention(t, control(t, 1, "status", s.name, n.name), "tripleo-wrapperctl sync "+s.name)
+			mention(t, control(t, 1, "status", s.name, n.name), "tripleo-wrapperctl stop "+s.name+" "+n.name)
 			mention(t, control(t, 0, "sync", s.name), s.name+": 0 spooled requests, 1 sidecar whose")
 			eventually(t, "the orphan is stopped", func() bool { return s.list()[n.name].PID == 0 })
 		})
