@@ -34,8 +34,8 @@ service: its definition, units, spool and sidecars, and its last warnings. With
 a network namespace: the sidecar in it, the life of the last request for it, the
 last lines of its journal, what failed, and what to do next.
 
-Exit status: 0 all is well; 1 something is wrong; 3 the sidecar does not run; 4
-there is no such service.`,
+Exit status: 0 all is well; 1 something is wrong, or could not be found out; 3
+the sidecar does not run; 4 there is no such service.`,
 		Example: `  tripleo-wrapperctl status
   tripleo-wrapperctl status neutron-dnsmasq
   tripleo-wrapperctl status neutron-dnsmasq qdhcp-5c4cbd8e-3c9d-4a7b-9a3f-0c2d1e4f5a6b`,
