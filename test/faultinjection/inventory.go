@@ -53,6 +53,8 @@ var volatile = []string{
 var ofOthers = []struct{ prefix, why string }{
 	{"/tmp/namespace-dev-", "systemd, of a process that is killed while its mount namespace is made"},
 	{"/sys/fs/cgroup/systemd", "Podman, of an agent's container, where it could not have a scope of systemd"},
+	{"/run/libpod/exits/", "conmon, of a container that ended when its Podman had been killed"},
+	{"/var/tmp/storage", "Podman, of a pull that was broken off (containers/image#2045)"},
 }
 
 // takeInventory looks at all of the host.
