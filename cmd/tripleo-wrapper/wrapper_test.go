@@ -711,6 +711,7 @@ func mustLookPath(t *testing.T, name string) string {
 
 func TestKill(t *testing.T) {
 	signaled := reply(protocol.Signaled{Netns: "qdhcp-1", Unit: "s@qdhcp-1.service", Gone: true})
+	dead := refusal(protocol.ErrorNoSuchProcess, protocol.Failure{Message: "(42) - No such process"})
 	notOurs := func(service string) answer {
 		return refusal(protocol.ErrorNotASidecar, protocol.Failure{Message: "not a sidecar of " + service})
 	}
@@ -777,7 +778,7 @@ func TestKill(t *testing.T) {
 		},
 		{
 			name:     "dead by the time that it is asked",
-			services: map[string][]answer{"a": {refusal(protocol.ErrorNoSuchProcess, protocol.Failure{Message: "(42) - No such process"})}, "b": {signaled}},
+			services: map[string][]answer{"a": {dead}, "b": {signaled}},
 			signal:   "9",
 			want:     protocol.Signal{Signal: 9},
 			status:   1,
@@ -790,6 +791,22 @@ func TestKill(t *testing.T) {
 			signal:   "HUP",
 			want:     protocol.Signal{Signal: 1},
 			calls:    map[string]int{"a": 3},
+		},
+		{
+			name:     "killed by an activator that did not live to say so",
+			services: map[string][]answer{"a": {"", dead}},
+			signal:   "15",
+			want:     protocol.Signal{Signal: 15},
+			calls:    map[string]int{"a": 2},
+		},
+		{
+			name:     "dead before it could be reloaded",
+			services: map[string][]answer{"a": {"", dead}},
+			signal:   "HUP",
+			want:     protocol.Signal{Signal: 1},
+			status:   1,
+			stderr:   "tripleo-wrapper: kill: (42) - No such process\n",
+			calls:    map[string]int{"a": 2},
 		},
 	}
 	for _, test := range tests {

@@ -147,18 +147,25 @@ func likelySocket(serviceDir string, pid int) string {
 
 // signalBy asks one service, again if its activator is gone in the middle of
 // the call. The signal may have been sent by then: HUP twice is harmless, and
-// a process that KILL or TERM has ended already is no such process.
+// where there is no process any more that KILL or TERM was for, that is what the
+// caller wanted.
 func signalBy(socket string, pid, signal int) error {
 	request := protocol.Signal{PID: pid, Signal: signal}
 	deadline := time.Now().Add(killTimeout)
+	again := false
 	for {
 		err := call(socket, protocol.MethodSignal, &request, nil, deadline)
 		if err == nil || errors.Is(err, os.ErrPermission) || away(err) || !time.Now().Before(deadline) {
 			return err
 		}
-		if _, _, ok := refusal(err); ok {
+		if _, name, ok := refusal(err); ok {
+			ends := signal == int(unix.SIGKILL) || signal == int(unix.SIGTERM)
+			if again && ends && name == protocol.ErrorNoSuchProcess {
+				return nil
+			}
 			return err
 		}
+		again = true
 		time.Sleep(retry)
 	}
 }
