@@ -15,7 +15,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,82 +30,104 @@ import (
 // -update, takes back.
 const securityFile = "security.md"
 
-// An attack is what an agent that means harm can do. It has root and all that a
-// privileged container with service_dir, /run/netns and the host's processes and
-// network has; where it goes without a container, it has more. What comes of it,
-// as the test finds it, is a row of docs/security.md.
+// An attack is what an agent that means harm can do. It is made from a container
+// such as an agent has, with root and all that a privileged container with
+// service_dir, /run/netns and the host's processes and network has. What comes of
+// it, as the test finds it, is a row of docs/security.md.
 type attack struct {
 	name   string
 	result string
 	try    func(t *testing.T)
+	// host says why it is made from the host, where it is; there, it can do more.
+	host string
 }
+
+const (
+	byStrace = "the host's strace holds up the activator"
+	byUnit   = "a unit of the host hits the moment"
+)
 
 var attacks = []attack{
 	{"signal a sidecar of another service, by its pid",
-		"refused, `NotASidecar`; the line in the journal names the caller's control group", attackOtherSidecar},
+		"refused, `NotASidecar`; the line in the journal names the caller's control group", attackOtherSidecar, ""},
 	{"signal a process of the host",
-		"refused, `NotASidecar`", attackHostProcess},
+		"refused, `NotASidecar`", attackHostProcess, ""},
 	{"have a signal reach whoever got the pid of a sidecar that ended between check and signal",
-		"`No such process`; the pidfd is that of the one that was checked", attackRecycledPID},
+		"`No such process`; the pidfd is that of the one that was checked", attackRecycledPID, byStrace},
 	{"ask at the socket for a sidecar in another network namespace than the caller's",
-		"refused, `InvalidParameter`: a request has no place for it", attackNamedNamespace},
+		"refused, `InvalidParameter`: a request has no place for it", attackNamedNamespace, ""},
+	{"ask in the spool for a sidecar in another network namespace than the writer's",
+		"accepted: it is started, see [The line](#the-line)", attackOtherNamespaceSpooled, ""},
+	{"list, signal or command the sidecar of another network namespace than the caller's",
+		"accepted, if it is of the same service: Neutron does so, see [The line](#the-line)", attackOtherNamespace, ""},
 	{"ask from the host's network namespace, or from one without a name",
-		"refused, `NotInNamespace`", attackNoName},
+		"refused, `NotInNamespace`", attackNoName, ""},
 	{"name the host's network namespace by a symbolic link in `/run/netns`",
-		"no name: refused at the socket, given up in the spool", attackNetnsLink},
+		"no name: refused at the socket, given up in the spool", attackNetnsLink, ""},
 	{"swap a name in `/run/netns` while systemd starts the sidecar, and back again",
-		"the sidecar fails: it is not in the namespace that was asked from", attackNetnsSwap},
+		"the sidecar fails: it is not in the namespace that was asked from", attackNetnsSwap, byUnit},
 	{"swap a name in `/run/netns` while Podman starts the sidecar",
-		"the sidecar is in the namespace that was asked from", attackNetnsSwapPodman},
+		"the sidecar is in the namespace that was asked from", attackNetnsSwapPodman, byUnit},
+	{"swap a name in `/run/netns` while Docker starts the sidecar",
+		"accepted: the sidecar is in the other namespace, see [The line](#the-line)", attackNetnsSwapDocker, byUnit},
 	{"fill `/run/netns` with fifos, directories, files, other namespaces and odd names",
-		"they name nothing; other requests are served", attackNetnsEntries},
+		"they name nothing; a network namespace of an odd name gets no sidecar; other requests are served", attackNetnsEntries, ""},
 	{"put links, hard links, a fifo, a directory, a socket or a file of a terabyte in the place of the spool",
-		"put away as `processes.rejected-…`; what a link leads to is neither read nor changed", attackSpoolPlace},
-	{"put links, hard links, fifos and directories in the place of the lock, the time stamp, `processes.failed` and of spools being served",
-		"spooled requests wait until they are gone; nothing outside is touched, and the socket serves", attackStatePlaces},
+		"put away as `processes.rejected-…`; what a link leads to is neither read nor changed", attackSpoolPlace, ""},
+	{"put the same in the place of `processes.failed` and of the time stamp",
+		"what was given up waits until it is gone, all else is served; a large file is put away", attackFailedPlace, ""},
+	{"put the same in the place of the lock",
+		"spooled requests wait until it is gone, the socket serves; a fifo, a file or a hard link is as good a lock as any", attackLockPlace, ""},
+	{"put the same in the place of spools being served",
+		"put away as `processes.rejected-…`; spooled requests are served", attackTakenPlace, ""},
 	{"write the spool as a user who may not use the socket",
-		"put away as `processes.rejected-…`", attackSpoolOwner},
-	{"change the spool while it is read",
-		"each line is served or given up; the activator goes on", attackSpoolChanges},
-	{"a spool of a million lines",
-		"100,000 are looked at, and few are in the journal; the socket serves meanwhile", attackMillionLines},
-	{"a spool of 20,000 lines with names that no namespace can have",
-		"20 lines in the journal, and how many more there were; all of them are in `processes.failed`", attackInvalidLines},
+		"put away as `processes.rejected-…`", attackSpoolOwner, ""},
+	{"change the spool while it is read, and swap it for links",
+		"each request is served or given up; what a link leads to is neither read nor changed", attackSpoolChanges, ""},
+	{"a spool of a million lines, with names that are gone or that no namespace can have",
+		"100,000 are looked at; 20 lines in the journal in 30 s, and how many more there were; the socket serves meanwhile; " +
+			"what is given up is in `processes.failed`", attackMillionLines, ""},
 	{"name files outside by the namespace of a spooled request",
-		"given up: no such name; nothing is written", attackSpoolNames},
+		"given up: no such name; nothing is written", attackSpoolNames, ""},
 	{"look at or change what the activator left for a sidecar (argument list, environment)",
-		"not in the agent's container, and root's alone on the host", attackRuntimeDir},
+		"not in the agent's container, and root's alone on the host", attackRuntimeDir, ""},
 	{"arguments that look like options of Podman or Docker",
-		"behind the image; the container has no more than the definition says", attackEngineOptions},
-	{"100,000 arguments, arguments of 2 MB, and more in the spool",
-		"an error for the caller, or a sidecar; the activator goes on", attackHugeArguments},
+		"behind the image; the container has no more than the definition says", attackEngineOptions, ""},
+	{"100,000 arguments, arguments of 1 MiB and of 2 MB, and more in the spool",
+		"a sidecar with all of them, up to 1 MiB in all; else an error for the caller; the activator goes on", attackHugeArguments, ""},
 	{"environment that `pass_environment` does not name, such as `LD_PRELOAD`",
-		"not passed on", attackEnvironment},
+		"not passed on", attackEnvironment, ""},
 	{"forge the activator's reply: escape sequences, wrong types, no end, odd exit statuses",
-		"text without control characters, exit status 1 to 255, at most 1 MiB read", attackForgedReply},
+		"text without control characters, exit status 1 to 255, at most 1 MiB read", attackForgedReply, ""},
 	{"put links, hard links or fifos where another agent's wrapper spools",
-		"an error; nothing outside is touched, and nobody waits", attackClientSpool},
+		"an error, or spooled all the same; nothing outside is touched, and nobody waits", attackClientSpool, ""},
 	{"replace the wrapper, the client and the kill script, and wait for the host to run them",
-		"the host never does; they are put right when the socket is made", attackPrograms},
+		"the host never does; they are put right when the socket is made", attackPrograms, ""},
 	{"hold 1,000 connections open, idle, half a request each",
-		"each is closed after 5 s; others are served meanwhile", attackConnections},
+		"each is closed after 5 s, with 20 lines in the journal and how many more there were; others are served meanwhile", attackConnections, ""},
 	{"hold 1,000 connections open with a request of 1 MiB each",
-		"all but 16 MiB of it are closed; the activator stays below 256 MiB, others are served", attackMemory},
-	{"make 5,000 calls that are refused",
-		"20 lines in the journal per caller in 30 s, each with uid, pid and control group, and how many more there were", attackJournal},
+		"all but 16 MiB of it are closed; the activator stays below 256 MiB, others are served", attackMemory, ""},
+	{"make 5,000 calls that are refused, of methods that there are not, or with wrong parameters",
+		"20 lines in the journal per caller in 30 s, each with uid, pid and control group, and how many more there were", attackJournal, ""},
 }
 
 // TestAttacks tries all of them, and compares the table in docs/security.md with
 // what they are.
 func TestAttacks(t *testing.T) {
 	for _, attack := range attacks {
-		t.Run(strings.ReplaceAll(attack.name, " ", "-"), attack.try)
+		t.Run(strings.ReplaceAll(attack.name, " ", "-"), func(t *testing.T) {
+			before := agents.Load()
+			attack.try(t)
+			if made := agents.Load() > before; made != (attack.host == "") && !t.Failed() {
+				t.Errorf("made from a container of an agent: %v, want %v", made, !made)
+			}
+		})
 	}
 	content, err := os.ReadFile(securityFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const begin, end = "| attack | result |\n| --- | --- |\n", "\n\n"
+	const begin, end = "| attack | from | result |\n| --- | --- | --- |\n", "\n\n"
 	before, rest, ok := strings.Cut(string(content), begin)
 	_, after, okEnd := strings.Cut(rest, end)
 	if !ok || !okEnd {
@@ -112,7 +135,11 @@ func TestAttacks(t *testing.T) {
 	}
 	var table strings.Builder
 	for _, attack := range attacks {
-		fmt.Fprintf(&table, "| %s | %s |\n", attack.name, attack.result)
+		from := "agent"
+		if attack.host != "" {
+			from = "host: " + attack.host
+		}
+		fmt.Fprintf(&table, "| %s | %s | %s |\n", attack.name, from, attack.result)
 	}
 	want := before + begin + strings.TrimSuffix(table.String(), "\n") + end + after
 	if *update && !t.Failed() {
@@ -128,55 +155,16 @@ func TestAttacks(t *testing.T) {
 // returns the reply and the name of the error that it is, if it is one.
 func tell(t *testing.T, netns, socket, method, parameters string) (reply, name string) {
 	t.Helper()
-	conn := dialIn(t, netns, socket)
+	conn, err := dialFrom(netns, socket)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(2 * waitTime)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := fmt.Fprintf(conn, "{\"method\":%q,\"parameters\":%s}\x00", "org.openstack.tripleo.Wrapper."+method, parameters); err != nil {
-		t.Fatal(err)
-	}
-	message, err := bufio.NewReader(conn).ReadString(0)
+	reply, err = roundTrip(conn, bufio.NewReader(conn), method, parameters)
 	if err != nil {
 		t.Fatalf("waiting for the reply: %v", err)
 	}
-	var answer struct{ Error string }
-	if err := json.Unmarshal([]byte(strings.TrimSuffix(message, "\x00")), &answer); err != nil {
-		t.Fatal(err)
-	}
-	return message, answer.Error[strings.LastIndex(answer.Error, ".")+1:]
-}
-
-// dialIn connects from a network namespace, "" for the host's.
-func dialIn(t *testing.T, netns, socket string) net.Conn {
-	t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if netns != "" {
-		own, err := os.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer own.Close()
-		other, err := os.Open("/run/netns/" + netns)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer other.Close()
-		if err := unix.Setns(int(other.Fd()), unix.CLONE_NEWNET); err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); err != nil {
-				t.Fatal(err)
-			}
-		}()
-	}
-	conn, err := net.Dial("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return conn
+	return reply, errorOf(t, reply)
 }
 
 func (s *service) socket() string { return s.state("activator.sock") }
@@ -225,52 +213,35 @@ func write(t *testing.T, name, content string) {
 	}
 }
 
-// agent starts a container such as an agent has, and returns a function that
-// runs commands in it.
-func (s *service) agent(t *testing.T) func(command ...string) result {
-	t.Helper()
-	name := "agent-" + s.name
-	must(t, "podman", "run", "--detach", "--name="+name, "--privileged", "--pid=host", "--network=host",
-		"--volume=/run/netns:/run/netns:shared", "--volume="+s.dir+":"+s.dir+":shared",
-		"--volume="+s.state("wrapper")+":/usr/local/bin/dnsmasq:ro", "localhost/agent", "sleep", "1000")
-	t.Cleanup(func() { run(t, "podman", "rm", "--force", "--time=0", name) })
-	return func(command ...string) result {
-		t.Helper()
-		return run(t, append([]string{"podman", "exec", name}, command...)...)
-	}
-}
-
 func attackOtherSidecar(t *testing.T) {
 	victim := define(t, "systemd", dnsmasq)
 	n := victim.netns()
 	pid := victim.start(n)
 	own := define(t, "systemd", dnsmasq)
-	inAgent := own.agent(t)
-	r := inAgent(own.dir+"/kill_scripts/test-kill", "9", strconv.Itoa(pid))
+	agent := own.agent(t)
+	r := agent.run(own.dir+"/kill_scripts/test-kill", "9", strconv.Itoa(pid))
 	if r.status != 1 || !strings.Contains(r.stderr, "is not of a sidecar of") {
 		t.Errorf("exit status %d\n%s", r.status, r.stderr)
 	}
 	if victim.check(n) != pid {
 		t.Error("the sidecar of the other service has changed")
 	}
-	container := must(t, "podman", "inspect", "--format={{.Id}}", "agent-"+own.name)
-	if log := own.logged(); !strings.Contains(log, "in control group ") || !strings.Contains(log, container) {
-		t.Errorf("the journal does not say which container it was, %s:\n%s", container, log)
+	if log := own.logged(); !strings.Contains(log, "in control group ") || !strings.Contains(log, agent.container()) {
+		t.Errorf("the journal does not say which container it was, %s:\n%s", agent.container(), log)
 	}
 }
 
 func attackHostProcess(t *testing.T) {
 	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
 	sleep := sleeper(t)
-	for _, pid := range []int{sleep.Process.Pid, s.activator(), os.Getpid()} {
-		reply, name := tell(t, "", s.socket(), "Signal", fmt.Sprintf(`{"pid":%d,"signal":9}`, pid))
+	// Process 1 may be of no unit at all.
+	for _, pid := range []int{sleep.Process.Pid, s.activator(), os.Getpid(), 1} {
+		reply, name := agent.tell("", "Signal", fmt.Sprintf(`{"pid":%d,"signal":9}`, pid))
 		refuses(t, "NotASidecar", reply, name)
 	}
-	// Process 1 may be of no unit at all, and a thread is no process.
-	reply, name := tell(t, "", s.socket(), "Signal", `{"pid":1,"signal":9}`)
-	refuses(t, "NotASidecar", reply, name)
 	for _, pid := range []string{"0", "-1", "-" + strconv.Itoa(sleep.Process.Pid)} {
-		reply, name := tell(t, "", s.socket(), "Signal", `{"pid":`+pid+`,"signal":9}`)
+		reply, name := agent.tell("", "Signal", `{"pid":`+pid+`,"signal":9}`)
 		refuses(t, "InvalidParameter", reply, name)
 	}
 	if !alive(sleep.Process.Pid) {
@@ -359,9 +330,10 @@ func recycle(t *testing.T, s *service, n *netns) bool {
 
 func attackNamedNamespace(t *testing.T) {
 	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
 	own, other := s.netns(), s.netns()
 	for _, parameter := range []string{"netns", "namespace", "unit", "container", "uid"} {
-		reply, name := tell(t, own.name, s.socket(), "Start", fmt.Sprintf(`{"arguments":[],%q:%q}`, parameter, other.name))
+		reply, name := agent.tell(own.name, "Start", fmt.Sprintf(`{"arguments":[],%q:%q}`, parameter, other.name))
 		refuses(t, "InvalidParameter", reply, name)
 	}
 	if n := s.running(); n != 0 {
@@ -369,18 +341,57 @@ func attackNamedNamespace(t *testing.T) {
 	}
 }
 
+// The spool tells the activator the namespace, and the writer, here in the host's,
+// need not be in it.
+func attackOtherNamespaceSpooled(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
+	n := s.netns()
+	agent.write(s.state("processes"), "PROCESS_TAG=x "+n.name+"\n"+n.name+" "+strings.Join(n.arguments(), " ")+"\n")
+	eventually(t, "the sidecar runs", func() bool { return s.running() == 1 && !notThere(n.pidFile) })
+	content, err := os.ReadFile(n.pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := inode(t, "/proc/"+strings.TrimSpace(string(content))+"/ns/net"), inode(t, "/run/netns/"+n.name); got != want {
+		t.Error("the sidecar is in another network namespace")
+	}
+}
+
+// A sidecar of another service than the caller's is another matter.
+func attackOtherNamespace(t *testing.T) {
+	s := define(t, "systemd", commanded)
+	agent := s.agent(t)
+	own, n := s.netns(), s.netns()
+	if r := s.call(n, "in-"+n.name); r.status != 0 {
+		t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+	}
+	pid := s.mainPID(n)
+	for _, from := range []string{own.name, ""} {
+		if reply, name := agent.tell(from, "List", "{}"); name != "" || !strings.Contains(reply, n.name) {
+			t.Errorf("List from %q: %s", from, reply)
+		}
+		if reply, name := agent.tell(from, "Signal", fmt.Sprintf(`{"pid":%d,"signal":0}`, pid)); name != "" {
+			t.Errorf("Signal from %q: %s", from, reply)
+		}
+	}
+	// As the L3 agent commands conntrackd, from no namespace of a router; from one,
+	// that one's sidecar is meant, and there is none.
+	if reply, name := agent.tell("", "Run", fmt.Sprintf(`{"arguments":["--do",%q]}`, "in-"+n.name)); name != "" || !strings.Contains(reply, n.name) {
+		t.Errorf("Run from the host's: %s", reply)
+	}
+	reply, name := agent.tell(own.name, "Run", fmt.Sprintf(`{"arguments":["--do",%q]}`, "in-"+n.name))
+	refuses(t, "NotRunning", reply, name)
+	if !alive(pid) {
+		t.Error("the sidecar is gone")
+	}
+}
+
 func attackNoName(t *testing.T) {
 	s := define(t, "systemd", dnsmasq)
-	inAgent := s.agent(t)
-	for _, command := range [][]string{{"dnsmasq"}, {"unshare", "--net", "dnsmasq"}} {
-		if command[0] == "unshare" {
-			r := run(t, "unshare", "--net", s.state("wrapper"))
-			if r.status != 1 || !strings.Contains(r.stderr, "no network namespace that has a name") {
-				t.Errorf("exit status %d\n%s", r.status, r.stderr)
-			}
-			continue
-		}
-		if r := inAgent(command...); r.status != 1 || !strings.Contains(r.stderr, "no network namespace that has a name") {
+	agent := s.agent(t)
+	for _, command := range [][]string{{"dnsmasq"}, {"unshare", "-n", "dnsmasq"}} {
+		if r := agent.run(command...); r.status != 1 || !strings.Contains(r.stderr, "no network namespace that has a name") {
 			t.Errorf("%v: exit status %d\n%s", command, r.status, r.stderr)
 		}
 	}
@@ -393,33 +404,52 @@ func attackNoName(t *testing.T) {
 // /run/netns holds, as those of Docker's containers are.
 func attackNetnsLink(t *testing.T) {
 	s := define(t, "systemd", dnsmasq)
-	n := s.netns()
-	kept, _, _ := swap(t, n)
-	name := "/run/netns/" + n.name
-	must(t, "umount", "--lazy", name)
-	for _, target := range []string{"/proc/1/ns/net", kept} {
-		os.Remove(name)
-		if err := os.Symlink(target, name); err != nil {
-			t.Fatal(err)
+	agent := s.agent(t)
+	var lines strings.Builder
+	var links []*netns
+	for _, target := range []string{"/proc/1/ns/net", "/tmp/"} {
+		n := s.netns()
+		links = append(links, n)
+		if target == "/tmp/" {
+			target += n.name
 		}
-		enter := kept
-		if target != kept {
-			enter = target
+		name := "/run/netns/" + n.name
+		agent.must("sh", "-c", `touch "$3" && mount -o bind "$1" "$3" && umount -l "$1" && rm -f "$1" && ln -s "$2" "$1"`, "sh", name, target, "/tmp/"+n.name)
+		if got, err := os.Readlink(name); err != nil || got != target {
+			t.Fatalf("the agent's link is not the host's: %q %v", got, err)
 		}
-		r := run(t, append([]string{"nsenter", "--net=" + enter, s.state("wrapper")}, n.arguments()...)...)
+		r := agent.run(append([]string{"nsenter", "--net=" + target, "dnsmasq"}, n.arguments()...)...)
 		if r.status != 1 || !strings.Contains(r.stderr, "no network namespace that has a name") {
 			t.Errorf("%s: exit status %d\n%s", target, r.status, r.stderr)
 		}
-		os.Remove(s.state("processes.failed"))
-		write(t, s.state("processes"), n.name+" "+strings.Join(n.arguments(), " ")+"\n")
-		ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
-		eventually(t, "the spool is taken", func() bool { return notThere(s.state("processes")) })
-		for range 20 {
-			if n := s.running(); n != 0 {
-				t.Fatalf("%s: %d sidecars run", target, n)
-			}
-			time.Sleep(50 * time.Millisecond)
+		fmt.Fprintf(&lines, "%s %s\n", n.name, strings.Join(n.arguments(), " "))
+	}
+	agent.write(s.state("processes"), lines.String())
+	// They are tried for half a minute.
+	for began := time.Now(); notThere(s.state("processes.failed")); time.Sleep(50 * time.Millisecond) {
+		if n := s.running(); n != 0 {
+			t.Fatalf("%d sidecars run", n)
 		}
+		if time.Since(began) > 2*waitTime {
+			t.Fatal("they are not given up")
+		}
+	}
+	eventually(t, "the spool is served", func() bool { return notThere(s.state("processes.taken-0")) })
+	failed, err := os.ReadFile(s.state("processes.failed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := s.logged()
+	for _, n := range links {
+		if !strings.Contains(string(failed), `"netns":"`+n.name+`"`) {
+			t.Errorf("%s is not in processes.failed:\n%s", n.name, failed)
+		}
+		if !strings.Contains(log, s.unit(n.name)+": gave up a spooled request") {
+			t.Errorf("the journal does not say that %s was given up:\n%s", n.name, log)
+		}
+	}
+	if n := s.running(); n != 0 {
+		t.Errorf("%d sidecars run", n)
 	}
 }
 
@@ -508,28 +538,66 @@ exec /usr/bin/podman "$@"`)
 	must(t, "sh", "-c", back)
 }
 
+// Docker's container looks the name up by itself, when the client has looked.
+func attackNetnsSwapDocker(t *testing.T) {
+	s := define(t, "docker", dnsmasq)
+	n, other := s.netns(), s.netns()
+	kept, _, back := swap(t, n)
+	dir := "/run/bin-" + s.name
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	script(t, dir+"/docker", fmt.Sprintf(`case $1 in run) umount --lazy %[1]s; mount --bind %[2]s %[1]s;; esac
+exec /usr/bin/docker "$@"`, "/run/netns/"+n.name, "/run/netns/"+other.name))
+	s.dropIn(t, "[Service]\nEnvironment=PATH="+dir+":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n")
+	r := s.call(n, n.arguments()...)
+	if r.status != 0 {
+		t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+	}
+	is := inode(t, fmt.Sprintf("/proc/%d/ns/net", s.mainPID(n)))
+	if is == inode(t, kept) {
+		t.Error("the sidecar is in the namespace that was asked from: there is nothing left to accept")
+	} else if is != inode(t, "/run/netns/"+other.name) {
+		t.Error("the sidecar is in a third namespace")
+	}
+	must(t, "sh", "-c", back)
+}
+
 func attackNetnsEntries(t *testing.T) {
 	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
 	n := s.netns()
-	made := func(name string, err error) string {
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { run(t, "umount", "--quiet", name); os.RemoveAll(name) })
-		return filepath.Base(name)
-	}
 	in := func(name string) string { return filepath.Join("/run/netns", name) }
-	names := []string{
-		made(in("a-fifo"), unix.Mkfifo(in("a-fifo"), 0o600)),
-		made(in("a-directory"), os.MkdirAll(in("a-directory"), 0o755)),
-		made(in("a-file"), os.WriteFile(in("a-file"), []byte("x"), 0o644)),
-		made(in("a-mount-namespace"), os.WriteFile(in("a-mount-namespace"), nil, 0o644)),
-		made(in("dangling"), os.Symlink("/no/such/file", in("dangling"))),
-		made(in("new\nline"), os.WriteFile(in("new\nline"), nil, 0o644)),
-		made(in("--privileged"), os.WriteFile(in("--privileged"), nil, 0o644)),
-		made(in(strings.Repeat("x", 255)), os.WriteFile(in(strings.Repeat("x", 255)), nil, 0o644)),
+	made := func(name, command string) string {
+		t.Helper()
+		t.Cleanup(func() { run(t, "umount", "--quiet", in(name)); os.RemoveAll(in(name)) })
+		agent.must("sh", "-c", command, "sh", in(name))
+		if notThere(in(name)) {
+			t.Fatalf("the host does not see %q", name)
+		}
+		return name
 	}
-	must(t, "mount", "--bind", "/proc/1/ns/uts", in("a-mount-namespace"))
+	names := []string{
+		made("a-fifo", `mkfifo "$1"`),
+		made("a-directory", `mkdir "$1"`),
+		made("a-file", `echo x >"$1"`),
+		made("dangling", `ln -s /no/such/file "$1"`),
+		made("a-mount-namespace", `touch "$1" && mount -o bind /proc/1/ns/uts "$1"`),
+	}
+	// These are network namespaces, which are only called what no unit can be.
+	odd := []string{"new\nline", "--privileged", "-all", "a b", "a@b", "%i", "$(x)", "x;y", "é", ".hidden", "\x1b[31m", strings.Repeat("x", 255)}
+	for _, name := range odd {
+		made(name, `touch "$1" && unshare -n sh -c 'mount -o bind /proc/self/ns/net "$1"' sh "$1"`)
+		if r := run(t, "stat", "--file-system", "--format=%T", in(name)); strings.TrimSpace(r.stdout) != "nsfs" {
+			t.Fatalf("%q is no namespace: %s%s", name, r.stdout, r.stderr)
+		}
+		r := agent.run(append([]string{"nsenter", "--net=" + in(name), "dnsmasq"}, n.arguments()...)...)
+		if r.status != 1 || !strings.Contains(r.stderr, "so that no unit can have it") || strings.Contains(r.stderr, "\x1b") {
+			t.Errorf("from %q: exit status %d\n%s", name, r.status, r.stderr)
+		}
+	}
+	names = append(names, odd...)
 	var lines strings.Builder
 	for _, name := range names {
 		line, err := json.Marshal(map[string]any{"netns": name, "arguments": []string{"--port=0"}})
@@ -538,26 +606,33 @@ func attackNetnsEntries(t *testing.T) {
 		}
 		lines.Write(append(line, '\n'))
 	}
-	write(t, s.state("processes"), lines.String())
+	agent.write(s.state("processes"), lines.String())
 	s.start(n)
 	eventually(t, "the requests are looked at", func() bool { return notThere(s.state("processes")) })
+	// What is no namespace is tried for half a minute, in which it might become one.
+	for began := time.Now(); notThere(s.state("processes.failed")); time.Sleep(50 * time.Millisecond) {
+		if time.Since(began) > 2*waitTime {
+			t.Fatal("they are not given up")
+		}
+	}
+	failed, err := os.ReadFile(s.state("processes.failed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		quoted, err := json.Marshal(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name != "dangling" && !bytes.Contains(failed, append([]byte(`"netns":`), quoted...)) {
+			t.Errorf("%q is not in processes.failed", name)
+		}
+	}
 	if got := s.running(); got != 1 {
 		t.Errorf("%d sidecars run, want 1", got)
 	}
-}
-
-// places are what may stand where a file is expected, each with what makes it.
-func places(t *testing.T, victim string) map[string]func(name string) error {
-	return map[string]func(name string) error{
-		"a link":             func(name string) error { return os.Symlink(victim, name) },
-		"a hard link":        func(name string) error { return os.Link(victim, name) },
-		"a dangling link":    func(name string) error { return os.Symlink(victim+"-not-there", name) },
-		"a link to itself":   func(name string) error { return os.Symlink(filepath.Base(name), name) },
-		"a fifo":             func(name string) error { return unix.Mkfifo(name, 0o600) },
-		"a directory":        func(name string) error { return os.MkdirAll(filepath.Join(name, "in", "it"), 0o755) },
-		"a file too large":   func(name string) error { write(t, name, ""); return os.Truncate(name, 1<<40) },
-		"a socket":           func(name string) error { _, err := net.Listen("unix", name); return err },
-		"a link to a device": func(name string) error { return os.Symlink("/dev/zero", name) },
+	if log := s.logged(); strings.Contains(log, "\x1b") {
+		t.Errorf("the journal has control characters: %q", log)
 	}
 }
 
@@ -581,173 +656,296 @@ func victimFile(t *testing.T, content string) (name string, check func()) {
 
 func attackSpoolPlace(t *testing.T) {
 	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
 	n := s.netns()
 	victim, unchanged := victimFile(t, n.name+" --port=0 --pid-file="+n.pidFile+"\n")
-	for what, put := range places(t, victim) {
-		if err := put(s.state("processes")); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
+	for what := range places {
+		agent.do("put", what, victim, s.state("processes"))
 		ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
 		eventually(t, what+" is put away", func() bool { return notThere(s.state("processes")) })
-		if n := s.running(); n != 0 {
-			t.Errorf("%s: %d sidecars run", what, n)
-		}
 		unchanged()
 	}
-	eventually(t, "all are kept aside", func() bool {
-		aside, err := filepath.Glob(s.state("processes.rejected-*"))
-		return err == nil && len(aside) == len(places(t, victim))
-	})
+	s.rejected(t, len(places))
+	if n := s.running(); n != 0 {
+		t.Errorf("%d sidecars run", n)
+	}
 	s.start(n)
 }
 
-func attackStatePlaces(t *testing.T) {
-	s := define(t, "systemd", dnsmasq)
-	victim, unchanged := victimFile(t, "untouched\n")
-	for what, put := range places(t, victim) {
-		if what == "a file too large" {
-			continue // is a lock as good as any
-		}
-		n := s.netns()
-		files := []string{"processes.lock", "processes-timestamp", "processes.failed", "processes.failed.old",
-			"processes.taken-0", "processes.taken-1", "processes.taken-2", "processes.taken-3"}
+// rejected waits until so many spools have been put away.
+func (s *service) rejected(t *testing.T, want int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d spools are put away", want), func() bool {
+		aside, err := filepath.Glob(s.state("processes.rejected-*"))
+		return err == nil && len(aside) == want
+	})
+}
+
+// A besieged service has one of places in the way of each of its files.
+type besieged struct {
+	*service
+	what      string
+	unchanged func() // checks the file that the place leads to, if it does
+}
+
+// besiege puts each of places in the place of files, in a service of its own.
+func besiege(t *testing.T, files ...string) (*agent, []besieged) {
+	t.Helper()
+	var all []besieged
+	var services []*service
+	for what := range places {
+		services = append(services, define(t, "systemd", dnsmasq))
+		all = append(all, besieged{service: services[len(services)-1], what: what})
+	}
+	agent := services[0].agent(t, services[1:]...)
+	for i, s := range all {
+		victim, unchanged := victimFile(t, "untouched\n")
+		all[i].unchanged = unchanged
+		put := []string{"put", s.what, victim}
 		for _, file := range files {
-			os.RemoveAll(s.state(file))
-			if err := put(s.state(file)); err != nil {
-				t.Fatalf("%s: %v", what, err)
-			}
+			put = append(put, s.state(file))
 		}
-		write(t, s.state("processes"), "not-there --port=0\n{bad\n")
+		agent.do(put[0], put[1:]...)
+	}
+	return agent, all
+}
+
+const waits = "spooled requests have to wait until this is mended: "
+
+// spoolLine asks for a sidecar, and for another that is no request.
+func (s besieged) spool(agent *agent, n *netns) {
+	agent.write(s.state("processes"), n.name+" "+strings.Join(n.arguments(), " ")+"\n{bad\n")
+}
+
+func attackFailedPlace(t *testing.T) {
+	agent, all := besiege(t, "processes.failed", "processes-timestamp")
+	var spooled []*netns
+	for _, s := range all {
+		n := s.netns()
+		spooled = append(spooled, n)
+		s.spool(agent, n)
+	}
+	for i, s := range all {
+		eventually(t, s.what+": the request beside it is served", func() bool { return !notThere(spooled[i].pidFile) })
+		if s.what == "a file too large" {
+			continue
+		}
+		eventually(t, s.what+": it is said what waits", func() bool {
+			return strings.Contains(s.logged(), waits+"putting away what has been served: ")
+		})
+		if notThere(s.state("processes.taken-0")) {
+			t.Errorf("%s: the spool does not wait", s.what)
+		}
 		ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
-		s.start(n)
-		unchanged()
-		for _, file := range append(files, "processes") {
-			if err := os.RemoveAll(s.state(file)); err != nil {
-				t.Fatal(err)
-			}
+		s.service.start(s.netns())
+		s.unchanged()
+		if err := os.RemoveAll(s.state("processes.failed")); err != nil {
+			t.Fatal(err)
 		}
 	}
-	// Mended, it goes on.
-	must(t, "systemctl", "stop", s.name+".service")
-	n := s.netns()
-	write(t, s.state("processes"), n.name+" "+strings.Join(n.arguments(), " ")+"\n")
-	eventually(t, "a spooled request is served again", func() bool { return !notThere(n.pidFile) })
+	for _, s := range all {
+		eventually(t, s.what+": it is put away", func() bool {
+			failed, err := os.ReadFile(s.state("processes.failed"))
+			return err == nil && strings.Contains(string(failed), "\n{bad\n") && notThere(s.state("processes.taken-0"))
+		})
+		s.unchanged()
+	}
+}
+
+func attackLockPlace(t *testing.T) {
+	agent, all := besiege(t, "processes.lock")
+	var spooled []*netns
+	for _, s := range all {
+		n := s.netns()
+		spooled = append(spooled, n)
+		s.spool(agent, n)
+	}
+	for i, s := range all {
+		switch s.what {
+		case "a fifo", "a hard link", "a file too large":
+			eventually(t, s.what+": the request is served", func() bool { return !notThere(spooled[i].pidFile) })
+			s.unchanged()
+			continue
+		}
+		eventually(t, s.what+": it is said what waits", func() bool {
+			return strings.Contains(s.logged(), waits+"taking the spool of ")
+		})
+		// It is answered, so that nothing is waited for.
+		ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
+		s.service.start(s.netns())
+		if notThere(s.state("processes")) || !notThere(spooled[i].pidFile) {
+			t.Errorf("%s: the spool does not wait", s.what)
+		}
+		s.unchanged()
+		if err := os.RemoveAll(s.state("processes.lock")); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, s.what+": the request is served when it is gone", func() bool { return !notThere(spooled[i].pidFile) })
+	}
+}
+
+func attackTakenPlace(t *testing.T) {
+	files := []string{"processes.taken-0", "processes.taken-1", "processes.taken-2", "processes.taken-3"}
+	agent, all := besiege(t, files...)
+	for _, s := range all {
+		n := s.netns()
+		s.spool(agent, n)
+		s.rejected(t, len(files))
+		eventually(t, s.what+": the request is served", func() bool { return !notThere(n.pidFile) })
+		s.unchanged()
+	}
 }
 
 func attackSpoolOwner(t *testing.T) {
 	s := define(t, "systemd", "allowed_uids = [0, 42435]\n"+dnsmasq)
+	agent := s.agent(t)
 	n := s.netns()
-	line := n.name + " " + strings.Join(n.arguments(), " ") + "\n"
-	spoolAs := func(uid int) {
-		write(t, s.state("new"), line)
-		if err := os.Chown(s.state("new"), uid, uid); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(s.state("new"), s.state("processes")); err != nil {
-			t.Fatal(err)
-		}
+	spoolAs := func(uid string) {
+		agent.write(s.state("new"), n.name+" "+strings.Join(n.arguments(), " ")+"\n")
+		agent.must("chown", uid, s.state("new"))
+		agent.must("mv", s.state("new"), s.state("processes"))
 		ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
 		eventually(t, "the spool is taken", func() bool { return notThere(s.state("processes")) })
 	}
-	spoolAs(1234)
-	eventually(t, "it is put away", func() bool {
-		aside, err := filepath.Glob(s.state("processes.rejected-*"))
-		return err == nil && len(aside) == 1
-	})
+	spoolAs("1234")
+	s.rejected(t, 1)
 	if n := s.running(); n != 0 {
 		t.Errorf("%d sidecars run", n)
 	}
 	if log := s.logged(); !strings.Contains(log, "it is of uid 1234, who may not ask") {
 		t.Errorf("the journal does not say why:\n%s", log)
 	}
-	spoolAs(42435)
+	spoolAs("42435")
 	eventually(t, "the sidecar of a user who may is there", func() bool { return s.running() == 1 })
 }
 
+// Each spool has a line of its own, which names no namespace, so that it is seen
+// in processes.failed, and a request that can be served.
 func attackSpoolChanges(t *testing.T) {
 	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
 	server := s.activator()
+	victim, unchanged := victimFile(t, "d/0 untouched\n")
+	n, spooled := s.netns(), s.netns()
 	done := make(chan struct{})
-	written := make(chan struct{})
 	go func() {
-		defer close(written)
-		for i := 0; ; i++ {
-			select {
-			case <-done:
-				return
-			default:
-			}
-			f, err := os.OpenFile(s.state("processes"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
-			if err != nil {
-				continue
-			}
-			for j := range 200 {
-				fmt.Fprintf(f, "gone-%d --port=0 %s\n", i, strings.Repeat("x", j*10))
-				_ = f.Truncate(int64(j * 7))
-				_, _ = f.WriteString("{\"netns\":\"x\x00")
-			}
-			f.Close()
-		}
+		defer close(done)
+		agent.do("change", s.state("processes"), victim, spooled.name+" "+strings.Join(spooled.arguments(), " "))
 	}()
-	n := s.netns()
-	for i := range 5 {
+	for i := 0; i < 5; i++ {
 		s.start(n, fmt.Sprintf("--txt-record=a,%d", i))
 	}
-	close(done)
-	<-written
+	<-done
+	eventually(t, "all spools are served", func() bool {
+		left, err := filepath.Glob(s.state("processes.taken-*"))
+		return err == nil && len(left) == 0 && notThere(s.state("processes"))
+	})
+	failed, err := os.ReadFile(s.state("processes.failed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	links := 0
+	for i := range changedSpools {
+		if i%everyNth == 0 {
+			links++
+			continue
+		}
+		a, b := fmt.Sprintf(`"netns":"a/%04d"`, i), fmt.Sprintf(`"netns":"b/%04d"`, i)
+		if got := strings.Count(string(failed), a) + strings.Count(string(failed), b); got != 1 {
+			t.Errorf("line %d was given up %d times", i, got)
+		}
+	}
+	s.rejected(t, links)
+	if strings.Contains(string(failed), "d/0") {
+		t.Error("the host's file was read")
+	}
+	unchanged()
+	content, err := os.ReadFile(spooled.pidFile)
+	if err != nil {
+		t.Fatalf("the sidecar that was spooled: %v", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if arguments := cmdline(t, pid); !strings.HasPrefix(arguments[len(arguments)-1], "--txt-record=spooled,") {
+		t.Errorf("the sidecar that was spooled has arguments %q", arguments)
+	}
+	s.checkOwner(spooled, pid)
 	if now := s.activator(); now != server {
 		t.Errorf("the activator was process %d and is %d", server, now)
 	}
 }
 
 func attackMillionLines(t *testing.T) {
-	s := define(t, "systemd", dnsmasq)
-	n := s.netns()
-	server := s.activator()
-	var lines bytes.Buffer
-	for i := range 1000000 {
-		fmt.Fprintf(&lines, "q%d -k\n", i)
+	// Of these so many are looked at, and of one more it is told that there are.
+	const looked = 100000
+	for _, test := range []struct{ what, line, logged string }{
+		{"gone", "q%d -k", "dropped a spooled request"},
+		{"no name", "a/%d -k", "gave up a spooled request"},
+	} {
+		s := define(t, "systemd", dnsmasq)
+		agent := s.agent(t)
+		n := s.netns()
+		server := s.activator()
+		began := time.Now()
+		agent.do("lines", s.state("processes"), "1000000", test.line)
+		s.start(n)
+		eventually(t, "the spool is taken", func() bool { return notThere(s.state("processes")) })
+		eventually(t, "the spool is served", func() bool { return notThere(s.state("processes.taken-0")) })
+		if now := s.activator(); now != server {
+			t.Errorf("%s: the activator was process %d and is %d", test.what, server, now)
+		}
+		atMost(t, server, 256)
+		must(t, "systemctl", "stop", s.name+".service") // it tells of the rest
+		log := s.limited(t, began, test.logged)
+		if test.logged == "gave up a spooled request" {
+			failed, err := os.ReadFile(s.state("processes.failed"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kept := bytes.Count(failed, []byte(`"netns":"a/`)); kept != looked {
+				t.Errorf("%d lines are kept, want %d", kept, looked)
+			}
+			errors := must(t, "journalctl", "--no-pager", "--output=cat", "--priority=err", fmt.Sprintf("--since=@%d", s.since.Unix()),
+				"SERVICE="+s.name, "RESULT=gave-up")
+			if got := len(strings.Split(errors, "\n")); got != log.lines {
+				t.Errorf("%d lines are errors, want %d", got, log.lines)
+			}
+		} else if !strings.Contains(s.logged(), "more than 100000 lines") {
+			t.Error("the journal does not say that there are more lines")
+		} else {
+			log.told++ // which is that line, that is given up
+		}
+		if got := log.lines + log.told; got != looked+1 {
+			t.Errorf("%s: %d lines are logged and told of, want %d", test.what, got, looked+1)
+		}
 	}
-	write(t, s.state("processes"), lines.String())
-	s.start(n)
-	eventually(t, "the spool is taken", func() bool { return notThere(s.state("processes")) })
-	eventually(t, "the spool is served", func() bool { return notThere(s.state("processes.taken-0")) })
-	if now := s.activator(); now != server {
-		t.Errorf("the activator was process %d and is %d", server, now)
-	}
-	if dropped := strings.Count(s.logged(), "dropped a spooled request"); dropped == 0 || dropped > 100 {
-		t.Errorf("%d lines of the journal are of the spool", dropped)
-	}
-	atMost(t, server, 256)
 }
 
-func attackInvalidLines(t *testing.T) {
-	s := define(t, "systemd", "idle_timeout = \"1s\"\n"+dnsmasq)
-	const lines = 20000
-	var spooled strings.Builder
-	for i := range lines {
-		fmt.Fprintf(&spooled, "a/%d -k\n", i)
+// A limitedLog is what the journal has of what is limited there.
+type limitedLog struct {
+	lines int // those themselves
+	told  int // how many more there were, as it says
+}
+
+// limited counts the lines with a text in a service's journal, which began at
+// some time and is complete, and checks that they are as few as they are to be.
+func (s *service) limited(t *testing.T, began time.Time, text string) limitedLog {
+	t.Helper()
+	log := s.logged()
+	result := limitedLog{lines: strings.Count(log, text)}
+	if limit := 20 * (1 + int(time.Since(began)/(30*time.Second))); result.lines == 0 || result.lines > limit {
+		t.Errorf("%d lines of the journal say %q, want 1 to %d", result.lines, text, limit)
 	}
-	write(t, s.state("processes"), spooled.String())
-	ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
-	var failed []byte
-	eventually(t, "they are given up", func() bool {
-		failed, _ = os.ReadFile(s.state("processes.failed"))
-		return len(failed) > 0 && notThere(s.state("processes.taken-0"))
-	})
-	if kept := bytes.Count(failed, []byte(`"netns":"a/`)); kept != lines {
-		t.Errorf("%d lines are kept, want %d", kept, lines)
+	for _, more := range regexp.MustCompile(`(?m)^(\d+) more lines like those above`).FindAllStringSubmatch(log, -1) {
+		n, err := strconv.Atoi(more[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		result.told += n
 	}
-	// It tells of them when it leaves, if not before.
-	rest := fmt.Sprintf("%d more lines like those above are not in the journal", lines-20)
-	eventually(t, "it is told how many there were", func() bool { return strings.Contains(s.logged(), rest) })
-	if given := strings.Count(s.logged(), "gave up a spooled request"); given != 20 {
-		t.Errorf("%d lines of the journal are of the spool, want 20", given)
-	}
-	if errors := must(t, "journalctl", "--no-pager", "--output=cat", "--priority=err", fmt.Sprintf("--since=@%d", s.since.Unix()),
-		"SERVICE="+s.name, "RESULT=gave-up"); strings.Count(errors, "\n") != 19 {
-		t.Errorf("those are not errors:\n%s", errors)
-	}
+	return result
 }
 
 // atMost fails if a process has ever used more than so many MiB.
@@ -770,6 +968,7 @@ func atMost(t *testing.T, pid, limit int) {
 
 func attackSpoolNames(t *testing.T) {
 	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
 	var lines strings.Builder
 	for _, name := range []string{"../../etc/victim", "/etc/victim", "..", ".", "", "a/b", "a b", "x\ny", "x;y", "$(x)", "%i", "-k", "é", "\x1b[31m"} {
 		line, err := json.Marshal(map[string]any{"netns": name, "arguments": []string{"x"}})
@@ -778,7 +977,7 @@ func attackSpoolNames(t *testing.T) {
 		}
 		lines.Write(append(line, '\n'))
 	}
-	write(t, s.state("processes"), lines.String())
+	agent.write(s.state("processes"), lines.String())
 	ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
 	eventually(t, "they are given up", func() bool { return !notThere(s.state("processes.failed")) })
 	if n := s.running(); n != 0 {
@@ -796,7 +995,7 @@ func attackRuntimeDir(t *testing.T) {
 	s := define(t, "systemd", dnsmasq)
 	n := s.netns()
 	s.start(n)
-	if r := s.agent(t)("ls", "/run/tripleo-wrappers"); r.status == 0 {
+	if r := s.agent(t).run("ls", "/run/tripleo-wrappers"); r.status == 0 {
 		t.Errorf("the agent's container has it: %s", r.stdout)
 	}
 	for _, name := range []string{"", n.name + ".args", n.name + ".env", "lock"} {
@@ -810,89 +1009,165 @@ func attackRuntimeDir(t *testing.T) {
 	}
 }
 
+// The helper takes whatever arguments there are, so that they are seen where they
+// arrive. The container is compared with one that was started without any.
 func attackEngineOptions(t *testing.T) {
+	const helper = `
+privileged = false
+cmd = ["/bin/sh", "-c", "while :; do sleep 1; done", "helper"]
+`
 	for _, engine := range []string{"podman", "docker"} {
-		s := define(t, engine, dnsmasq)
-		n := s.netns()
-		pidFile := "--pid-file=" + n.pidFile
+		text := helper
+		if engine == "docker" {
+			text = strings.Replace(helper, "privileged = false\n", "", 1) // is in engines
+		}
+		s := define(t, engine, text)
+		if engine == "podman" {
+			s.useRunc(t)
+		}
+		agent := s.agent(t)
+		// What the engine made, less what is the namespace's.
+		made := func(n *netns) string {
+			inspected := must(t, engine, "inspect", "--format=[{{json .HostConfig}},{{json .Mounts}},{{json .Config.Image}},"+
+				"{{json .Config.User}},{{json .Config.Env}},{{json .Config.Labels}}]", s.name+"-"+n.name)
+			inspected = strings.ReplaceAll(inspected, n.name, "NETNS")
+			return sorted(t, regexp.MustCompile(`\b[0-9a-f]{12,64}\b|/proc/\d+/fd/\d+`).ReplaceAllString(inspected, "X"))
+		}
+		plain := s.netns()
+		if r := agent.call(plain); r.status != 0 {
+			t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+		}
+		want := made(plain)
 		for _, arguments := range [][]string{
-			{"--privileged", "--volume=/:/host", pidFile},
-			{"--", "--privileged", pidFile},
-			{pidFile, "--replace", "--name=other", "localhost/agent", "sh", "-c", "sleep 1000"},
+			{"--privileged", "--volume=/:/host", "-v", "/:/host", "--pid=host", "--cap-add=ALL", "--network=host", "--rm"},
+			{"--", "--privileged", "--env=LD_PRELOAD=x", "--security-opt=label=disable"},
+			{"--replace", "--name=other", "localhost/agent", "sh", "-c", "sleep 1000"},
+			{"--user=nobody", "--entrypoint=/bin/true", "%i", "$HOME", "${HOME}", "$(id)", "", ";", "\\n"},
 		} {
-			if r := s.call(n, arguments...); r.status == 0 {
-				t.Errorf("%q: dnsmasq takes it", arguments)
+			n := s.netns()
+			if r := agent.call(n, arguments...); r.status != 0 {
+				t.Errorf("%q: exit status %d\n%s", arguments, r.status, r.stderr)
+				continue
+			}
+			words := append([]string{"/bin/sh", "-c", "while :; do sleep 1; done", "helper"}, arguments...)
+			if got := cmdline(t, s.mainPID(n)); !equal(got, words) {
+				t.Errorf("%s: the helper has\n     %q\nwant %q", engine, got, words)
+			}
+			if got := made(n); got != want {
+				t.Errorf("%s: with %q the container is another:\n     %s\nwant %s", engine, arguments, got, want)
 			}
 		}
-		// This is an option of all three.
-		s.start(n, "--user=root")
-		name := s.name + "-" + n.name
-		if got := must(t, engine, "inspect", "--format={{range .Mounts}}{{.Destination}} {{end}}", name); strings.Contains(got, "/host ") {
-			t.Errorf("the container has %s", got)
-		}
-		if engine == "docker" && must(t, engine, "inspect", "--format={{.HostConfig.Privileged}}", name) != "false" {
-			t.Error("the container is privileged")
+		if !notThere("/host") || run(t, engine, "inspect", "other").status == 0 {
+			t.Error("an option was taken for one")
 		}
 	}
 }
 
+// sorted returns JSON with what is in a list in order: engines have mounts and
+// variables in one or another.
+func sorted(t *testing.T, text string) string {
+	t.Helper()
+	var value any
+	if err := json.Unmarshal([]byte(text), &value); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	encoded := func(value any) string {
+		content, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(content)
+	}
+	var sort func(value any)
+	sort = func(value any) {
+		switch value := value.(type) {
+		case map[string]any:
+			for _, member := range value {
+				sort(member)
+			}
+		case []any:
+			for _, item := range value {
+				sort(item)
+			}
+			slices.SortFunc(value, func(a, b any) int { return strings.Compare(encoded(a), encoded(b)) })
+		}
+	}
+	sort(value)
+	return encoded(value)
+}
+
 func attackHugeArguments(t *testing.T) {
-	s := define(t, "systemd", strings.Replace(dnsmasq, `timeout = "20s"`, `timeout = "3s"`, 1))
-	n := s.netns()
+	const helper = `cmd = ["/bin/sh", "-c", "while :; do sleep 1; done", "helper"]`
+	s := define(t, "systemd", helper)
+	agent := s.agent(t)
 	server := s.activator()
-	many := make([]string, 100000)
-	for i := range many {
-		many[i] = "x"
-	}
-	long := strings.Repeat("x", 100000)
-	longer := append([]string{}, make([]string, 20)...)
-	for i := range longer {
-		longer[i] = long
-	}
-	for what, arguments := range map[string][]string{"100,000 arguments": many, "arguments of 2 MB": longer} {
-		r := run(t, append([]string{"ip", "netns", "exec", n.name, s.state("wrapper")}, arguments...)...)
-		if r.status == 0 || r.stderr == "" {
+	for what, served := range map[string]bool{
+		"100,000 arguments":            true,
+		"arguments of just 1 MiB":      true,
+		"arguments of more than 1 MiB": false,
+		"arguments of 2 MB":            false,
+	} {
+		n := s.netns()
+		r := agent.run(agentProgram, agentMark, "call-huge", n.name, what)
+		if (r.status == 0) != served || !served && r.stderr == "" {
 			t.Errorf("%s: exit status %d, %q", what, r.status, r.stderr)
+			continue
+		}
+		if !served {
+			continue
+		}
+		words := append([]string{"/bin/sh", "-c", "while :; do sleep 1; done", "helper"}, huge[what]()...)
+		if got := cmdline(t, s.mainPID(n)); !equal(got, words) {
+			t.Errorf("%s: the sidecar has %d, want %d", what, len(got), len(words))
 		}
 	}
 	// By the spool more can be asked for than the kernel takes.
+	n := s.netns()
 	line, err := json.Marshal(map[string]any{"netns": n.name, "arguments": []string{strings.Repeat("x", 3<<20)}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, s.state("processes"), string(line)+"\n")
+	agent.write(s.state("processes"), string(line)+"\n")
 	ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
 	eventually(t, "it is given up", func() bool { return !notThere(s.state("processes.failed")) })
-	s.start(n)
+	if r := s.call(n); r.status != 0 {
+		t.Errorf("the next call: exit status %d\n%s", r.status, r.stderr)
+	}
 	if now := s.activator(); now != server {
 		t.Errorf("the activator was process %d and is %d", server, now)
 	}
 }
 
 func attackEnvironment(t *testing.T) {
-	s := define(t, "systemd", dnsmasq)
-	n := s.netns()
-	arguments, err := json.Marshal(n.arguments())
-	if err != nil {
-		t.Fatal(err)
-	}
-	reply, name := tell(t, n.name, s.socket(), "Start", fmt.Sprintf(`{"arguments":%s,"environment":{
-		"PROCESS_TAG":"dnsmasq-%s","LD_PRELOAD":"/var/lib/x.so","PATH":"/var/lib","PROCESS_TAG=x":"y","LANG":"C\u0000LD_PRELOAD=x","":"x"}}`, arguments, n.name))
-	refuses(t, "", reply, name)
-	pid := s.check(n)
-	for _, variable := range list(t, pid, "environ") {
-		name, value, _ := strings.Cut(variable, "=")
-		if name == "LD_PRELOAD" || name == "" || name == "LANG" && value == "C" || strings.Contains(value, "/var/lib") || variable == "PROCESS_TAG=x=y" {
-			t.Errorf("the sidecar has %s", variable)
+	for _, engine := range []string{"systemd", "podman"} {
+		s := define(t, engine, dnsmasq)
+		agent := s.agent(t)
+		n := s.netns()
+		arguments, err := json.Marshal(n.arguments())
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply, name := agent.tell(n.name, "Start", fmt.Sprintf(`{"arguments":%s,"environment":{
+			"PROCESS_TAG":"dnsmasq-%s","LD_PRELOAD":"/var/lib/x.so","PATH":"/var/lib","PROCESS_TAG=x":"y","LANG":"C\u0000LD_PRELOAD=x","":"x"}}`, arguments, n.name))
+		refuses(t, "", reply, name)
+		pid := s.check(n)
+		for _, variable := range list(t, pid, "environ") {
+			name, value, _ := strings.Cut(variable, "=")
+			if name == "LD_PRELOAD" || name == "" || name == "LANG" && value == "C" || strings.Contains(value, "/var/lib") || variable == "PROCESS_TAG=x=y" {
+				t.Errorf("%s: the sidecar has %s", engine, variable)
+			}
 		}
 	}
 }
 
 // forged answers each connection on a socket with that, and returns a directory
-// that is a service_dir to the client.
-func forged(t *testing.T, answer func(conn net.Conn)) string {
+// in the agent's that is a service_dir to the client.
+func (a *agent) forged(t *testing.T, answer func(conn net.Conn)) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp(a.s.dir, "forged-")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Mkdir(filepath.Join(dir, "fake"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -917,10 +1192,17 @@ func forged(t *testing.T, answer func(conn net.Conn)) string {
 	return dir
 }
 
-const hostsClient = "/usr/libexec/tripleo-wrappers/tripleo-wrapper"
+// client runs the client in an agent's container as a wrapper of a service fake.
+func (a *agent) client(t *testing.T, n *netns, serviceDir string) result {
+	t.Helper()
+	return run(t, "podman", "exec", a.name, "ip", "netns", "exec", n.name, a.s.state("tripleo-wrapper"),
+		"wrapper", "--service=fake", "--service-dir="+serviceDir, "--ready-timeout=1s", "--")
+}
 
 func attackForgedReply(t *testing.T) {
-	n := define(t, "systemd", dnsmasq).netns()
+	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
+	n := s.netns()
 	says := func(text string) func(net.Conn) {
 		return func(conn net.Conn) { _, _ = io.WriteString(conn, text+"\x00") }
 	}
@@ -949,9 +1231,7 @@ func attackForgedReply(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			dir := forged(t, test.answer)
-			r := run(t, "ip", "netns", "exec", n.name, hostsClient, "wrapper", "--service=fake", "--service-dir="+dir,
-				"--ready-timeout=1s", "--")
+			r := agent.client(t, n, agent.forged(t, test.answer))
 			if r.status == 0 || test.status != 0 && r.status != test.status {
 				t.Errorf("exit status %d, want %d", r.status, test.status)
 			}
@@ -963,27 +1243,30 @@ func attackForgedReply(t *testing.T) {
 }
 
 func attackClientSpool(t *testing.T) {
-	n := define(t, "systemd", dnsmasq).netns()
+	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
+	n := s.netns()
 	victim, unchanged := victimFile(t, "untouched\n")
 	for _, file := range []string{"processes", "processes-timestamp", "processes.lock"} {
-		for what, put := range places(t, victim) {
+		for what := range places {
 			t.Run(file+" "+what, func(t *testing.T) {
 				t.Parallel()
-				dir, err := os.MkdirTemp("/var/lib", "agent-") // where the victim is
+				dir, err := os.MkdirTemp(s.dir, "other-")
 				if err != nil {
 					t.Fatal(err)
 				}
-				t.Cleanup(func() { os.RemoveAll(dir) })
 				if err := os.Mkdir(filepath.Join(dir, "fake"), 0o755); err != nil {
 					t.Fatal(err)
 				}
-				if err := put(filepath.Join(dir, "fake", file)); err != nil {
-					t.Fatal(err)
-				}
-				r := run(t, "ip", "netns", "exec", n.name, hostsClient, "wrapper", "--service=fake", "--service-dir="+dir,
-					"--ready-timeout=1s", "--")
+				agent.do("put", what, victim, filepath.Join(dir, "fake", file))
+				r := agent.client(t, n, dir)
+				// Nobody serves it, so that it fails after ready.timeout at the latest.
 				if r.status != 1 || r.took > waitTime {
 					t.Errorf("exit status %d after %v\n%s", r.status, r.took, r.stderr)
+				}
+				want := file == "processes-timestamp" || file == "processes.lock" && (what == "a fifo" || what == "a hard link" || what == "a file too large")
+				if spooled := strings.Contains(r.stderr, "the request is spooled"); spooled != want {
+					t.Errorf("it says that the request is spooled: %v, want %v\n%s", spooled, want, r.stderr)
 				}
 			})
 		}
@@ -992,101 +1275,110 @@ func attackClientSpool(t *testing.T) {
 }
 
 func attackPrograms(t *testing.T) {
-	s := define(t, "systemd", dnsmasq)
-	n := s.netns()
-	pid := s.start(n)
-	mark := filepath.Join(t.TempDir(), "mark")
-	programs := []string{s.state("wrapper"), s.state("tripleo-wrapper"), s.dir + "/kill_scripts/test-kill"}
-	poison := func() {
+	for _, engine := range []string{"systemd", "podman"} {
+		s := define(t, engine, dnsmasq)
+		agent := s.agent(t)
+		n := s.netns()
+		pid := s.start(n)
+		programs := []string{s.state("wrapper"), s.state("tripleo-wrapper"), s.dir + "/kill_scripts/test-kill"}
+		// Whoever runs one, in whatever container, leaves a mark.
+		mark := filepath.Join(s.dir, "mark")
+		poison := func() {
+			for _, program := range programs {
+				agent.write(program, "#!/bin/sh\necho $0 >>"+mark+"\n")
+				agent.must("chmod", "755", program)
+			}
+		}
+		poison()
+		// All that the host does by itself, on request, and for an operator.
+		arguments, err := json.Marshal(n.arguments("--txt-record=a,b"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reply, name := agent.tell(n.name, "Start", fmt.Sprintf(`{"arguments":%s}`, arguments)); name != "" {
+			t.Fatal(reply)
+		}
+		agent.write(s.state("processes"), n.name+" "+strings.Join(n.arguments(), " ")+"\n")
+		ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
+		eventually(t, "the spool is served", func() bool { return notThere(s.state("processes.taken-0")) && notThere(s.state("processes")) })
+		for _, command := range []string{"list", "status " + s.name, "status " + s.name + " " + n.name, "check", "restart " + s.name + " " + n.name,
+			"run-command " + s.name, "sync " + s.name, "stop " + s.name + " --all", "start " + s.name + " " + n.name, "reload"} {
+			run(t, append([]string{"tripleo-wrapperctl"}, strings.Fields(command)...)...)
+		}
+		content, err := os.ReadFile(n.pidFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now := strings.TrimSpace(string(content)); now == strconv.Itoa(pid) {
+			t.Error("the sidecar was not started again")
+		} else if reply, name := agent.tell("", "Signal", `{"pid":`+now+`,"signal":9}`); name != "" {
+			t.Error(reply)
+		}
+		poison()
+		must(t, "systemctl", "daemon-reload")
+		must(t, "systemctl", "restart", s.name+".socket")
+		if content, err := os.ReadFile(mark); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: the host has run %s %v", engine, content, err)
+		}
 		for _, program := range programs {
-			if err := os.Remove(program); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(program, []byte("#!/bin/sh\necho $0 >>"+mark+"\n"), 0o755); err != nil {
-				t.Fatal(err)
+			if content, err := os.ReadFile(program); err != nil || bytes.Contains(content, []byte(mark)) {
+				t.Errorf("%s was not put right: %v", program, err)
 			}
 		}
+		s.start(n)
 	}
-	poison()
-	// All that the host does by itself, on request, and for an operator.
-	arguments, err := json.Marshal(n.arguments("--txt-record=a,b"))
-	if err != nil {
-		t.Fatal(err)
+}
+
+// heldOpen has an agent hold connections open in some way, and does something
+// meanwhile.
+func heldOpen(t *testing.T, part string, s *service, agent *agent, meanwhile func()) held {
+	t.Helper()
+	mark := filepath.Join(s.dir, "held")
+	printed := make(chan string, 1)
+	go func() { printed <- agent.run(agentProgram, agentMark, part, s.socket(), mark).stdout }()
+	eventually(t, "they are open", func() bool { return !notThere(mark) })
+	meanwhile()
+	var result held
+	if out := <-printed; json.Unmarshal([]byte(out), &result) != nil {
+		t.Fatalf("it printed %q", out)
 	}
-	if reply, name := tell(t, n.name, s.socket(), "Start", fmt.Sprintf(`{"arguments":%s}`, arguments)); name != "" {
-		t.Fatal(reply)
-	}
-	write(t, s.state("processes"), n.name+" "+strings.Join(n.arguments(), " ")+"\n")
-	ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
-	eventually(t, "the spool is served", func() bool { return notThere(s.state("processes.taken-0")) && notThere(s.state("processes")) })
-	for _, command := range []string{"list", "status " + s.name, "status " + s.name + " " + n.name, "check", "restart " + s.name + " " + n.name,
-		"run-command " + s.name, "sync " + s.name, "stop " + s.name + " --all", "start " + s.name + " " + n.name, "reload"} {
-		run(t, append([]string{"tripleo-wrapperctl"}, strings.Fields(command)...)...)
-	}
-	content, err := os.ReadFile(n.pidFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if now := strings.TrimSpace(string(content)); now == strconv.Itoa(pid) {
-		t.Error("the sidecar was not started again")
-	} else if reply, name := tell(t, "", s.socket(), "Signal", `{"pid":`+now+`,"signal":9}`); name != "" {
-		t.Error(reply)
-	}
-	poison()
-	must(t, "systemctl", "daemon-reload")
-	must(t, "systemctl", "restart", s.name+".socket")
-	if content, err := os.ReadFile(mark); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the host has run %s %v", content, err)
-	}
-	for _, program := range programs {
-		if content, err := os.ReadFile(program); err != nil || bytes.Contains(content, []byte(mark)) {
-			t.Errorf("%s was not put right: %v", program, err)
-		}
-	}
-	s.start(n)
+	t.Logf("%s: %+v", part, result)
+	return result
 }
 
 func attackConnections(t *testing.T) {
 	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
 	n := s.netns()
-	var held []net.Conn
-	for i := range 1000 {
-		conn, err := net.Dial("unix", s.socket())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		if i%2 == 0 {
-			fmt.Fprint(conn, `{"method":`)
-		}
-		held = append(held, conn)
+	began := time.Now()
+	held := heldOpen(t, "hold", s, agent, func() { s.start(n) })
+	// The time is counted from when the activator has accepted it.
+	if held.First < 5*time.Second || held.Last > 15*time.Second {
+		t.Errorf("they were closed after %v to %v, want 5 s", held.First, held.Last)
 	}
-	s.start(n)
-	for _, conn := range held {
-		if err := conn.SetReadDeadline(time.Now().Add(waitTime)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, syscall.ECONNRESET) {
-			t.Fatalf("a connection is still open: %v", err)
-		}
+	must(t, "systemctl", "stop", s.name+".service") // it tells of the rest
+	log := s.limited(t, began, agent.container())
+	if got := log.lines + log.told; got != holders {
+		t.Errorf("%d are logged and told of, want %d", got, holders)
 	}
 }
 
 func attackMemory(t *testing.T) {
 	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
 	n := s.netns()
 	server := s.activator()
-	half := []byte(`{"method":"org.openstack.tripleo.Wrapper.Start","parameters":{"arguments":[` + strings.Repeat(`"",`, (1<<20)/3-100))
-	for range 1000 {
-		conn, err := net.Dial("unix", s.socket())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		go func() { _, _ = conn.Write(half) }()
+	held := heldOpen(t, "hold-large", s, agent, func() {
+		s.start(n)
+		s.start(n, "--txt-record=a,b")
+	})
+	// One that is answered was held for 5 s, all of it but its beginning and what
+	// was still in the socket. There is room for these at a time:
+	const inSocket, beginning = 256 << 10, 4 << 10
+	atATime := (16 << 20) / (len(largeHalf) - inSocket - beginning)
+	if limit := atATime * (1 + int(held.Took/(5*time.Second))); held.Answered == 0 || held.Answered > limit {
+		t.Errorf("%d of %d were held in %v, want 1 to %d", held.Answered, holders, held.Took, limit)
 	}
-	s.start(n)
-	s.start(n, "--txt-record=a,b")
 	if now := s.activator(); now != server {
 		t.Errorf("the activator was process %d and is %d", server, now)
 	}
@@ -1094,25 +1386,28 @@ func attackMemory(t *testing.T) {
 }
 
 func attackJournal(t *testing.T) {
-	s := define(t, "systemd", "idle_timeout = \"1s\"\n"+dnsmasq)
+	const calls = 5000
+	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
 	n := s.netns()
-	for range 5000 {
-		reply, name := tell(t, "", s.socket(), "Start", `{"arguments":[]}`)
-		refuses(t, "NotInNamespace", reply, name)
-		if t.Failed() {
-			return
+	began := time.Now()
+	agent.do("ask-in-vain", s.socket(), strconv.Itoa(calls))
+	s.start(n)                                      // and is seen
+	must(t, "systemctl", "stop", s.name+".service") // it tells of the rest
+	log := s.limited(t, began, "refused process ")
+	if got := log.lines + log.told; got != calls {
+		t.Errorf("%d are logged and told of, want %d", got, calls)
+	}
+	text := s.logged()
+	if named := regexp.MustCompile(`refused process \d+ of uid 0 in control group /.*`+agent.container()).FindAllString(text, -1); len(named) != log.lines {
+		t.Errorf("%d of %d lines name the caller:\n%s", len(named), log.lines, text)
+	}
+	for _, call := range vain {
+		if call.error != "NotInNamespace" && !strings.Contains(text, "."+call.error+" ") {
+			t.Errorf("none of them is of %s:\n%s", call.error, text)
 		}
 	}
-	s.start(n) // and is seen
-	eventually(t, "it is told how many there were", func() bool {
-		return strings.Contains(s.logged(), "more lines like those above")
-	})
-	log := s.logged()
-	refused := strings.Count(log, "refused process "+strconv.Itoa(os.Getpid())+" of uid 0 in control group /")
-	if refused == 0 || refused > 100 {
-		t.Errorf("%d lines of the journal are of refusals", refused)
-	}
-	if !strings.Contains(log, "started in") {
+	if !strings.Contains(text, "started in") {
 		t.Error("what another call did is not in the journal")
 	}
 }
