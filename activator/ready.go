@@ -67,6 +67,12 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 				if err != nil {
 					return 0, err
 				}
+				if since == 0 {
+					// systemd has forgotten the unit since it was last asked, as
+					// it does with one that has ended, and a unit loaded to be
+					// asked about never was up.
+					return 0, errEnded
+				}
 				settled = time.UnixMicro(since).Add(settleTime)
 			}
 			if itself || time.Now().After(settled) {
