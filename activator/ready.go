@@ -61,6 +61,9 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 			s.log.Debug("not ready yet: " + waitingFor)
 			said = waitingFor
 		}
+		if waitingFor != "" {
+			settled = time.Now().Add(settleTime) // a command may end once it has written its pid file
+		}
 		if alive && waitingFor == "" {
 			if !itself && settled.IsZero() {
 				since, err := a.systemd.ActiveSince(ctx, state.Unit)

@@ -389,16 +389,22 @@ func TestSlowCleanup(t *testing.T) {
 }
 
 // A helper that leaves the foreground takes its container with it, which the
-// caller is told.
+// caller is told, also where that takes a while and a pid file names a process
+// that is there.
 func TestLeavesForeground(t *testing.T) {
+	background := strings.Replace(dnsmasq, "dnsmasq -k", "dnsmasq", 1)
+	late := strings.Replace(dnsmasq, `"/usr/sbin/dnsmasq -k"`, `["/bin/sh", "-c", "sleep 1; dnsmasq \"$@\"; sleep 0.3", "sh"]`, 1)
 	for _, engine := range []string{"podman", "systemd", "image"} {
 		t.Run(engine, func(t *testing.T) {
-			s := define(t, engine, strings.Replace(dnsmasq, "dnsmasq -k", "dnsmasq", 1))
-			for range 5 {
-				r := s.call(s.netns(), s.netns().arguments()...)
-				if r.status != 1 || !strings.Contains(r.stderr, "with exit status 0 unless") ||
-					!strings.Contains(r.stderr, "cmd has to keep it in the foreground") {
-					t.Errorf("exit status %d\n%s", r.status, r.stderr)
+			for text, calls := range map[string]int{background: 5, late: 1} {
+				s := define(t, engine, text)
+				for range calls {
+					n := s.netns()
+					r := s.call(n, n.arguments()...)
+					if r.status != 1 || !strings.Contains(r.stderr, "with exit status 0 unless") ||
+						!strings.Contains(r.stderr, "cmd has to keep it in the foreground") {
+						t.Errorf("%s\nexit status %d\n%s", text, r.status, r.stderr)
+					}
 				}
 			}
 		})
