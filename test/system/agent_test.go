@@ -360,42 +360,12 @@ const holders = 1000
 // hold SOCKET MARK opens connections, says so by making a file, and waits until
 // they are closed. One sends nothing, one half a request.
 func partHold(arguments []string) error {
-	began := time.Now()
-	var closed sync.WaitGroup
-	var mu sync.Mutex
-	var failed error
-	result := held{First: time.Hour}
-	for i := range holders {
-		conn, err := net.Dial("unix", arguments[0])
-		if err != nil {
-			return err
-		}
-		dialed := time.Now()
+	return holdOpen(arguments[0], arguments[1], func(i int, conn net.Conn) bool {
 		if i%2 == 0 {
 			fmt.Fprint(conn, `{"method":`)
 		}
-		closed.Go(func() {
-			defer conn.Close()
-			_ = conn.SetReadDeadline(time.Now().Add(2 * waitTime))
-			reply, err := io.ReadAll(conn)
-			took := time.Since(dialed)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil && !errors.Is(err, syscall.ECONNRESET) {
-				failed = err
-			}
-			result.First, result.Last = min(result.First, took), max(result.Last, took)
-			if len(reply) > 0 {
-				result.Answered++
-			}
-		})
-	}
-	if err := os.WriteFile(arguments[1], nil, 0o600); err != nil {
-		return err
-	}
-	closed.Wait()
-	result.Took = time.Since(began)
-	return errors.Join(failed, json.NewEncoder(os.Stdout).Encode(result))
+		return true
+	})
 }
 
 // largeHalf is most of a request of 1 MiB.
@@ -404,32 +374,45 @@ var largeHalf = []byte(`{"method":"org.openstack.tripleo.Wrapper.Start","paramet
 // hold-large SOCKET MARK does so with connections that send most of a large
 // request each.
 func partHoldLarge(arguments []string) error {
+	return holdOpen(arguments[0], arguments[1], func(_ int, conn net.Conn) bool {
+		n, _ := conn.Write(largeHalf)
+		return n == len(largeHalf)
+	})
+}
+
+// holdOpen makes connections, has each send something, says by making a file that
+// all are made, and waits until they are closed. What is sent may be more than is
+// read, and whether it was all taken decides whether an answer counts.
+func holdOpen(socket, mark string, send func(i int, conn net.Conn) (taken bool)) error {
 	began := time.Now()
 	var closed sync.WaitGroup
 	var mu sync.Mutex
 	var failed error
-	var result held
-	for range holders {
-		conn, err := net.Dial("unix", arguments[0])
+	result := held{First: time.Hour}
+	for i := range holders {
+		conn, err := net.Dial("unix", socket)
 		if err != nil {
 			return err
 		}
+		dialed := time.Now()
 		closed.Go(func() {
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(2 * waitTime))
-			n, _ := conn.Write(largeHalf)
+			_ = conn.SetDeadline(dialed.Add(2 * waitTime))
+			taken := send(i, conn)
 			reply, err := io.ReadAll(conn)
+			took := time.Since(dialed)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil && !errors.Is(err, syscall.ECONNRESET) {
 				failed = err
 			}
-			if n == len(largeHalf) && bytes.Contains(reply, []byte("timeout")) {
+			result.First, result.Last = min(result.First, took), max(result.Last, took)
+			if taken && bytes.Contains(reply, []byte("timeout")) {
 				result.Answered++
 			}
 		})
 	}
-	if err := os.WriteFile(arguments[1], nil, 0o600); err != nil {
+	if err := os.WriteFile(mark, nil, 0o600); err != nil {
 		return err
 	}
 	closed.Wait()

@@ -349,11 +349,7 @@ func attackOtherNamespaceSpooled(t *testing.T) {
 	n := s.netns()
 	agent.write(s.state("processes"), "PROCESS_TAG=x "+n.name+"\n"+n.name+" "+strings.Join(n.arguments(), " ")+"\n")
 	eventually(t, "the sidecar runs", func() bool { return s.running() == 1 && !notThere(n.pidFile) })
-	content, err := os.ReadFile(n.pidFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := inode(t, "/proc/"+strings.TrimSpace(string(content))+"/ns/net"), inode(t, "/run/netns/"+n.name); got != want {
+	if got, want := inode(t, fmt.Sprintf("/proc/%d/ns/net", s.mainPID(n))), inode(t, "/run/netns/"+n.name); got != want {
 		t.Error("the sidecar is in another network namespace")
 	}
 }
@@ -509,30 +505,32 @@ func attackNetnsSwap(t *testing.T) {
 	must(t, "sh", "-c", back+"; true")
 }
 
-func attackNetnsSwapPodman(t *testing.T) {
-	s := define(t, "podman", dnsmasq)
-	n := s.netns()
-	kept, there, back := swap(t, n)
+// beforeRun has the sidecars' units run shell commands right before their engine
+// is told to run a container.
+func (s *service) beforeRun(t *testing.T, commands string) {
+	t.Helper()
 	dir := "/run/bin-" + s.name
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	script(t, dir+"/podman", `case $1 in run) `+there+`;; esac
-exec /usr/bin/podman "$@"`)
+	script(t, filepath.Join(dir, s.engine), fmt.Sprintf("case $1 in run) %s;; esac\nexec /usr/bin/%s \"$@\"", commands, s.engine))
 	s.dropIn(t, "[Service]\nEnvironment=PATH="+dir+":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n")
+}
+
+func attackNetnsSwapPodman(t *testing.T) {
+	s := define(t, "podman", dnsmasq)
+	n := s.netns()
+	kept, there, back := swap(t, n)
+	s.beforeRun(t, there)
 	r := s.call(n, n.arguments()...)
 	if r.status != 0 {
 		t.Fatalf("exit status %d\n%s", r.status, r.stderr)
 	}
-	content, err := os.ReadFile(n.pidFile)
-	if err != nil {
-		t.Fatal(err)
-	}
 	if target, err := os.Readlink("/run/netns/" + n.name); err != nil || target != "/proc/1/ns/net" {
 		t.Fatalf("the name was not taken, so nothing was tried: %q %v", target, err)
 	}
-	if got, want := inode(t, "/proc/"+strings.TrimSpace(string(content))+"/ns/net"), inode(t, kept); got != want {
+	if got, want := inode(t, fmt.Sprintf("/proc/%d/ns/net", s.mainPID(n))), inode(t, kept); got != want {
 		t.Error("the sidecar is in another network namespace")
 	}
 	must(t, "sh", "-c", back)
@@ -543,14 +541,7 @@ func attackNetnsSwapDocker(t *testing.T) {
 	s := define(t, "docker", dnsmasq)
 	n, other := s.netns(), s.netns()
 	kept, _, back := swap(t, n)
-	dir := "/run/bin-" + s.name
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	script(t, dir+"/docker", fmt.Sprintf(`case $1 in run) umount --lazy %[1]s; mount --bind %[2]s %[1]s;; esac
-exec /usr/bin/docker "$@"`, "/run/netns/"+n.name, "/run/netns/"+other.name))
-	s.dropIn(t, "[Service]\nEnvironment=PATH="+dir+":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n")
+	s.beforeRun(t, fmt.Sprintf("umount --lazy %[1]s; mount --bind %[2]s %[1]s", "/run/netns/"+n.name, "/run/netns/"+other.name))
 	r := s.call(n, n.arguments()...)
 	if r.status != 0 {
 		t.Fatalf("exit status %d\n%s", r.status, r.stderr)
@@ -583,7 +574,7 @@ func attackNetnsEntries(t *testing.T) {
 		made("a-directory", `mkdir "$1"`),
 		made("a-file", `echo x >"$1"`),
 		made("dangling", `ln -s /no/such/file "$1"`),
-		made("a-mount-namespace", `touch "$1" && mount -o bind /proc/1/ns/uts "$1"`),
+		made("a-uts-namespace", `touch "$1" && mount -o bind /proc/1/ns/uts "$1"`),
 	}
 	// These are network namespaces, which are only called what no unit can be.
 	odd := []string{"new\nline", "--privileged", "-all", "a b", "a@b", "%i", "$(x)", "x;y", "é", ".hidden", "\x1b[31m", strings.Repeat("x", 255)}
@@ -686,10 +677,12 @@ type besieged struct {
 	*service
 	what      string
 	unchanged func() // checks the file that the place leads to, if it does
+	spooled   *netns // where a sidecar is asked for, beside a line that is no request
 }
 
-// besiege puts each of places in the place of files, in a service of its own.
-func besiege(t *testing.T, files ...string) (*agent, []besieged) {
+// besiege puts each of places in the place of files, in a service of its own, and
+// spools for each.
+func besiege(t *testing.T, files ...string) []besieged {
 	t.Helper()
 	var all []besieged
 	var services []*service
@@ -706,27 +699,18 @@ func besiege(t *testing.T, files ...string) (*agent, []besieged) {
 			put = append(put, s.state(file))
 		}
 		agent.do(put[0], put[1:]...)
+		all[i].spooled = s.netns()
+		agent.write(s.state("processes"), all[i].spooled.name+" "+strings.Join(all[i].spooled.arguments(), " ")+"\n{bad\n")
 	}
-	return agent, all
+	return all
 }
 
 const waits = "spooled requests have to wait until this is mended: "
 
-// spoolLine asks for a sidecar, and for another that is no request.
-func (s besieged) spool(agent *agent, n *netns) {
-	agent.write(s.state("processes"), n.name+" "+strings.Join(n.arguments(), " ")+"\n{bad\n")
-}
-
 func attackFailedPlace(t *testing.T) {
-	agent, all := besiege(t, "processes.failed", "processes-timestamp")
-	var spooled []*netns
+	all := besiege(t, "processes.failed", "processes-timestamp")
 	for _, s := range all {
-		n := s.netns()
-		spooled = append(spooled, n)
-		s.spool(agent, n)
-	}
-	for i, s := range all {
-		eventually(t, s.what+": the request beside it is served", func() bool { return !notThere(spooled[i].pidFile) })
+		eventually(t, s.what+": the request beside it is served", func() bool { return !notThere(s.spooled.pidFile) })
 		if s.what == "a file too large" {
 			continue
 		}
@@ -753,17 +737,11 @@ func attackFailedPlace(t *testing.T) {
 }
 
 func attackLockPlace(t *testing.T) {
-	agent, all := besiege(t, "processes.lock")
-	var spooled []*netns
+	all := besiege(t, "processes.lock")
 	for _, s := range all {
-		n := s.netns()
-		spooled = append(spooled, n)
-		s.spool(agent, n)
-	}
-	for i, s := range all {
 		switch s.what {
 		case "a fifo", "a hard link", "a file too large":
-			eventually(t, s.what+": the request is served", func() bool { return !notThere(spooled[i].pidFile) })
+			eventually(t, s.what+": the request is served", func() bool { return !notThere(s.spooled.pidFile) })
 			s.unchanged()
 			continue
 		}
@@ -773,25 +751,23 @@ func attackLockPlace(t *testing.T) {
 		// It is answered, so that nothing is waited for.
 		ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
 		s.service.start(s.netns())
-		if notThere(s.state("processes")) || !notThere(spooled[i].pidFile) {
+		if notThere(s.state("processes")) || !notThere(s.spooled.pidFile) {
 			t.Errorf("%s: the spool does not wait", s.what)
 		}
 		s.unchanged()
 		if err := os.RemoveAll(s.state("processes.lock")); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, s.what+": the request is served when it is gone", func() bool { return !notThere(spooled[i].pidFile) })
+		eventually(t, s.what+": the request is served when it is gone", func() bool { return !notThere(s.spooled.pidFile) })
 	}
 }
 
 func attackTakenPlace(t *testing.T) {
 	files := []string{"processes.taken-0", "processes.taken-1", "processes.taken-2", "processes.taken-3"}
-	agent, all := besiege(t, files...)
+	all := besiege(t, files...)
 	for _, s := range all {
-		n := s.netns()
-		s.spool(agent, n)
 		s.rejected(t, len(files))
-		eventually(t, s.what+": the request is served", func() bool { return !notThere(n.pidFile) })
+		eventually(t, s.what+": the request is served", func() bool { return !notThere(s.spooled.pidFile) })
 		s.unchanged()
 	}
 }
