@@ -390,11 +390,11 @@ func holdOpen(socket, mark string, send func(i int, conn net.Conn) (taken bool))
 	var failed error
 	result := held{First: time.Hour}
 	for i := range holders {
+		dialed := time.Now() // it may be accepted before Dial is back
 		conn, err := net.Dial("unix", socket)
 		if err != nil {
 			return err
 		}
-		dialed := time.Now()
 		closed.Go(func() {
 			defer conn.Close()
 			_ = conn.SetDeadline(dialed.Add(2 * waitTime))
