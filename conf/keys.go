@@ -189,10 +189,10 @@ effect.`,
 	{
 		Name: "service_kill_script", Type: "file name", Default: "(none)",
 		Meaning: "Name of the kill script; several services of one service_dir may share it.",
-		Details: `The script is put into **SERVICE_DIR/kill_scripts**. Neutron looks there if **kill_scripts_path**
-says so, in the section **[AGENT]** of the agent's configuration, for the name of the program and **-kill**:
-**dnsmasq-kill**, **haproxy-kill**, **keepalived-kill**, **radvd-kill**. Without it, an agent sends its signals by
-itself, which works where it has the host's pid namespace.
+		Details: `The script is put into **SERVICE_DIR/kill_scripts**, which is mounted where Neutron looks for
+kill scripts, */etc/neutron/kill_scripts* unless **kill_scripts_path** in its configuration says otherwise. It looks for
+the name of the program and **-kill**: **dnsmasq-kill**, **haproxy-kill**, **keepalived-kill**, **radvd-kill**. Where
+there is none, an agent sends its signals by itself, which works where it has the host's pid namespace.
 
 The name has letters, digits and the characters **_.-**, and begins with a letter or a digit.`,
 		Example: `"dnsmasq-kill"`,

@@ -23,7 +23,7 @@ It is called by scripts and units that tripleo-wrappers writes, rarely by hand:
 
   tripleo-wrapper kill --service-dir=DIR -- SIGNAL PID
       Signal a process of a sidecar. The scripts in <DIR>/kill_scripts do this;
-      Neutron calls them as its kill_scripts_path says.
+      Neutron calls them where it finds them in its kill_scripts_path.
 
   tripleo-wrapper exec --args=FILE [--env=FILE] [--netns=FILE [--netns-record=FILE]] [--log=FILE]
           [--image=NAME --service=NAME --instance=NETNS [--bind=SRC:DST[:ro]]... [--unprivileged]]

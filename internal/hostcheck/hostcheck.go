@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
@@ -158,45 +159,62 @@ func runtimeOption(dir string) string {
 	return ""
 }
 
+// defaultKillScripts is where Neutron looks for kill scripts unless its
+// kill_scripts_path says otherwise (neutron/conf/agent/common.py), and where its
+// rootwrap.conf has rootwrap look.
+const defaultKillScripts = "/etc/neutron/kill_scripts"
+
 // killScripts looks into the agent's configuration, where the definition says
-// where that is: without the option the agent signals processes itself, which
-// it cannot do from within its container.
+// where that is. Neutron calls a script that is in kill_scripts_path by its bare
+// name (get_kill_cmd in external_process.py), which rootwrap looks for in
+// exec_dirs. What is mounted in the agent's container cannot be seen from here.
 func killScripts(s *conf.Service) []Finding {
 	if s.KillScript == "" || s.ConfigBindMount == nil {
 		return nil
 	}
-	want := path.Join(s.Dir, layout.KillScripts)
-	other := ""
-	found := false
 	source, err := filepath.EvalSymlinks(s.ConfigBindMount.Source)
 	if err != nil {
 		return nil // said of the bind mount already
 	}
+	type setting struct{ file, value string }
+	var paths, execDirs []setting
 	_ = filepath.WalkDir(source, func(name string, _ fs.DirEntry, err error) error {
 		info, statErr := os.Stat(name)
 		if err != nil || statErr != nil || !info.Mode().IsRegular() || path.Ext(name) != ".ini" && path.Ext(name) != ".conf" {
 			return nil // what cannot be read says nothing
 		}
-		value := killScriptsPath(name)
-		found = found || path.Clean(value) == want
-		if value != "" && path.Clean(value) != want {
-			other = fmt.Sprintf("%s has kill_scripts_path = %s", name, value)
+		if value := option(name, "kill_scripts_path"); value != "" {
+			paths = append(paths, setting{name, path.Clean(value)})
+		}
+		if value := option(name, "exec_dirs"); value != "" {
+			execDirs = append(execDirs, setting{name, value})
 		}
 		return nil
 	})
-	switch {
-	case found:
-		return nil
-	case other != "":
-		return []Finding{{"service_kill_script", true, fmt.Sprintf("%s; the kill script is in %s", other, want)}}
+	var findings []Finding
+	own := path.Join(s.Dir, layout.KillScripts)
+	for _, set := range paths {
+		if set.value == defaultKillScripts {
+			continue
+		}
+		if set.value != own {
+			findings = append(findings, Finding{"service_kill_script", false, fmt.Sprintf("%s has kill_scripts_path = %s; the agent's container has to have %s mounted there",
+				set.file, set.value, own)})
+		}
+		for _, rootwrap := range execDirs {
+			dirs := strings.FieldsFunc(rootwrap.value, func(r rune) bool { return r == ',' || r == ' ' })
+			if !slices.ContainsFunc(dirs, func(dir string) bool { return path.Clean(dir) == set.value }) {
+				findings = append(findings, Finding{"service_kill_script", false, fmt.Sprintf("%s has kill_scripts_path = %s, which is not among exec_dirs in %s, so that rootwrap does not find %s; "+
+					"add it there, or leave the option out and mount %s on %s", set.file, set.value, rootwrap.file, s.KillScript, own, defaultKillScripts)})
+			}
+		}
 	}
-	return []Finding{{"service_kill_script", false, fmt.Sprintf("no file below %s sets kill_scripts_path; the agent needs it in section [AGENT]: kill_scripts_path = %s",
-		s.ConfigBindMount.Source, want)}}
+	return findings
 }
 
-// killScriptsPath returns the value of the option in a file of oslo.config's
-// form; "" if it is not set there.
-func killScriptsPath(name string) string {
+// option returns the value of an option in a file of oslo.config's form; "" if it
+// is not set there.
+func option(name, key string) string {
 	f, err := os.Open(name) // #nosec G304 -- in a directory that the definition names; one value of it is shown
 	if err != nil {
 		return ""
@@ -204,9 +222,9 @@ func killScriptsPath(name string) string {
 	defer f.Close()
 	value := ""
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		key, text, ok := strings.Cut(lines.Text(), "=")
-		if ok && strings.TrimSpace(key) == "kill_scripts_path" {
-			value = strings.TrimSpace(text)
+		before, after, ok := strings.Cut(lines.Text(), "=")
+		if ok && strings.TrimSpace(before) == key {
+			value = strings.TrimSpace(after)
 		}
 	}
 	return value

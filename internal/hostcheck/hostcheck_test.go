@@ -59,20 +59,30 @@ func TestHidden(t *testing.T) {
 
 func TestKillScripts(t *testing.T) {
 	config := t.TempDir()
-	s := &conf.Service{Dir: "/var/lib/neutron", KillScript: "kill"}
+	s := &conf.Service{Dir: "/var/lib/neutron", KillScript: "dnsmasq-kill"}
 	expect(t, killScripts(s)) // nothing says where the configuration is
 	s.ConfigBindMount = &conf.BindMount{Source: config}
-	expect(t, killScripts(s), "service_kill_script: no file below "+config)
+	expect(t, killScripts(s)) // Neutron's default
 
-	agent := filepath.Join(config, "neutron", "dhcp_agent.ini")
-	write(t, agent, "[DEFAULT]\n# kill_scripts_path = /var/lib/neutron/kill_scripts\n")
-	expect(t, killScripts(s), "sets kill_scripts_path; the agent needs it in section [AGENT]: kill_scripts_path = /var/lib/neutron/kill_scripts")
-	write(t, agent, "[AGENT]\nkill_scripts_path=/etc/neutron/kill_scripts\n")
-	expect(t, killScripts(s), "!"+agent+" has kill_scripts_path = /etc/neutron/kill_scripts; the kill script is in /var/lib/neutron/kill_scripts")
+	agent, rootwrap := filepath.Join(config, "neutron", "dhcp_agent.ini"), filepath.Join(config, "rootwrap.conf")
+	write(t, rootwrap, "[DEFAULT]\nexec_dirs=/sbin,/usr/bin,/etc/neutron/kill_scripts\n")
+	write(t, agent, "[AGENT]\n# kill_scripts_path = /elsewhere\n")
+	expect(t, killScripts(s))
+	write(t, agent, "[AGENT]\nkill_scripts_path=/etc/neutron/kill_scripts/\n")
+	expect(t, killScripts(s))
+
 	write(t, agent, "[AGENT]\nkill_scripts_path = /var/lib/neutron/kill_scripts/\n")
+	expect(t, killScripts(s), "service_kill_script: "+agent+" has kill_scripts_path = /var/lib/neutron/kill_scripts, which is not among exec_dirs in "+rootwrap+
+		", so that rootwrap does not find dnsmasq-kill; add it there, or leave the option out and mount /var/lib/neutron/kill_scripts on /etc/neutron/kill_scripts")
+	write(t, agent, "[AGENT]\nkill_scripts_path = /elsewhere\n")
+	expect(t, killScripts(s), "has kill_scripts_path = /elsewhere; the agent's container has to have /var/lib/neutron/kill_scripts mounted there",
+		"has kill_scripts_path = /elsewhere, which is not among exec_dirs")
+
+	write(t, rootwrap, "[DEFAULT]\nexec_dirs = /sbin, /var/lib/neutron/kill_scripts/\n")
+	write(t, agent, "[AGENT]\nkill_scripts_path = /var/lib/neutron/kill_scripts\n")
 	expect(t, killScripts(s))
 	s.KillScript = ""
-	write(t, agent, "")
+	write(t, agent, "[AGENT]\nkill_scripts_path = /elsewhere\n")
 	expect(t, killScripts(s))
 }
 

@@ -82,7 +82,7 @@ const RequestVariable = "TRIPLEO_WRAPPERS_REQUEST"
 // PodmanNetwork is podman run's option for a network namespace, up to its path.
 const PodmanNetwork = "--network=ns:"
 
-// KillScripts is the directory below service_dir that Neutron's
+// KillScripts is the directory below service_dir that is mounted where Neutron's
 // kill_scripts_path points at. It is shared by all services of a service_dir.
 const KillScripts = "kill_scripts"
 

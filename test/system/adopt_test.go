@@ -440,7 +440,7 @@ func putOthers(t *testing.T, system, name string, changes ...string) *service {
 	}
 	must(t, "podman", "tag", "localhost/agent", image[1])
 	t.Cleanup(func() { run(t, "podman", "untag", image[1], image[1]) })
-	put(t, filepath.Join(mount[1], "neutron.conf"), "[AGENT]\nkill_scripts_path = /var/lib/neutron/kill_scripts\n")
+	put(t, filepath.Join(mount[1], "neutron.conf"), "[AGENT]\n")
 	put(t, s.file(), text)
 	t.Cleanup(s.remove)
 	return s

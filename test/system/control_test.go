@@ -636,7 +636,7 @@ func TestControlCheck(t *testing.T) {
 	}
 	defer os.Remove(shadow)
 	config := t.TempDir()
-	if err := os.WriteFile(filepath.Join(config, "dhcp_agent.ini"), []byte("[AGENT]\nkill_scripts_path = /etc/neutron/kill_scripts/\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(config, "dhcp_agent.ini"), []byte("[AGENT]\nkill_scripts_path = /elsewhere/\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	s.write("bind_mounts = [\"/no/such/source:/x\"]\nconfig_bind_mount = \"" + config + ":/etc/neutron:ro\"\n" + dnsmasq)
@@ -650,7 +650,7 @@ func TestControlCheck(t *testing.T) {
 	}
 	r := control(t, 1, "check")
 	mention(t, r, "image_name: ", "warning: ", "podman pull localhost/no-such-image", "bind_mounts: /no/such/source: no such file",
-		shadow+" takes the place", "has kill_scripts_path = /etc/neutron/kill_scripts/; the kill script is in "+s.dir+"/kill_scripts")
+		shadow+" takes the place", "has kill_scripts_path = /elsewhere; the agent's container has to have "+s.dir+"/kill_scripts mounted there")
 
 	// By somebody who may only read files, and one that is not in its place.
 	loose := filepath.Join(os.TempDir(), "loose.toml")

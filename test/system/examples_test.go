@@ -66,7 +66,7 @@ func putExample(t *testing.T, engine, program, keys string) *service {
 		}
 		must(t, "podman", "tag", "localhost/agent", image[1])
 		t.Cleanup(func() { run(t, "podman", "untag", image[1], image[1]) })
-		put(t, configDir+"/neutron.conf", "[AGENT]\nkill_scripts_path = /var/lib/neutron/kill_scripts\n")
+		put(t, configDir+"/neutron.conf", "[AGENT]\n")
 	}
 	put(t, s.file(), keys+text)
 	t.Cleanup(s.remove)

@@ -565,11 +565,13 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 		w.puts("/etc/systemd/system/neutron-dnsmasq.path", "[Path]\nPathExists=/etc/mine\n", 0o644)
 		w.sees("tripleo-wrapperctl", "adopt", "neutron-dnsmasq")
 	}},
-	{"The agent does not know the kill scripts", func(w *witness) {
+	{"The agent does not find the kill scripts", func(w *witness) {
 		w.define(onHost + "config_bind_mount = \"/var/lib/config-data/neutron:/etc/neutron:ro\"\n" + runs + ready)
-		w.puts("/var/lib/config-data/neutron/dhcp_agent.ini", "[AGENT]\n", 0o644)
+		const config = "/var/lib/config-data/neutron/"
+		w.puts(config+"rootwrap.conf", "[DEFAULT]\nexec_dirs=/sbin,/usr/sbin,/bin,/usr/bin,/etc/neutron/kill_scripts,/opt/kill\n", 0o644)
+		w.puts(config+"dhcp_agent.ini", "[AGENT]\nkill_scripts_path = /var/lib/neutron/kill_scripts\n", 0o644)
 		w.check()
-		w.puts("/var/lib/config-data/neutron/dhcp_agent.ini", "[AGENT]\nkill_scripts_path = /etc/neutron/kill_scripts\n", 0o644)
+		w.puts(config+"dhcp_agent.ini", "[AGENT]\nkill_scripts_path = /opt/kill\n", 0o644)
 		w.check()
 	}},
 	{"The state directory cannot be laid out", func(w *witness) {
