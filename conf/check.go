@@ -56,6 +56,28 @@ func checkPath(s string) (string, error) {
 	return path.Clean(s), nil
 }
 
+// hiddenDirs are those that the activator does not see as others do, by
+// PrivateTmp=, ProtectHome= and PrivateDevices= of its unit (systemd.exec(5)), or
+// that hold no files of anybody's.
+var hiddenDirs = []string{"/dev", "/home", "/proc", "/root", "/run/user", "/sys", "/tmp", "/var/tmp"}
+
+// checkServiceDir returns service_dir without what does not matter in it.
+func checkServiceDir(s, example string) (string, error) {
+	dir, err := checkPath(s)
+	if err != nil {
+		return "", err
+	}
+	if dir == "/" {
+		return "", fmt.Errorf(`must not be "/"; write for example %s`, example)
+	}
+	for _, hidden := range hiddenDirs {
+		if dir == hidden || strings.HasPrefix(dir, hidden+"/") {
+			return "", fmt.Errorf("must not be in %s, where the activator sees no files of others; write for example %s", hidden, example)
+		}
+	}
+	return dir, nil
+}
+
 func checkFileName(s string) error {
 	if !fileName.MatchString(s) {
 		return fmt.Errorf("has to be a file name of letters, digits and _.- that begins with a letter or a digit, is %s", quote(s))
@@ -66,8 +88,11 @@ func checkFileName(s string) error {
 	return nil
 }
 
+// rootDirectory is what stands before the path of a directory in image_name.
+const rootDirectory = "dir:"
+
 func checkImage(s string) error {
-	if dir, ok := strings.CutPrefix(s, "dir:"); ok {
+	if dir, ok := strings.CutPrefix(s, rootDirectory); ok {
 		if _, err := checkPath(dir); err != nil {
 			return fmt.Errorf("the path after dir: %w", err)
 		}
@@ -111,7 +136,7 @@ func parseBindMount(s string) (BindMount, error) {
 // that would take the container from systemd's supervision.
 var ownOptions = []string{
 	"--cgroups", "--cidfile", "--detach", "--log-driver", "--name", "--net", "--network",
-	"--pid", "--replace", "--rm", "--sdnotify",
+	"--pid", "--replace", "--restart", "--rm", "--sdnotify",
 }
 
 // detached matches -d, also among other one-letter options that take no value.
@@ -210,7 +235,13 @@ func (d *draft) checkPresent() {
 	if d.service.Join != "" || d.wrong["join"] {
 		return // the image is the other's
 	}
-	if d.service.Engine == Systemd || d.service.Image != "" || d.wrong["image_name"] || d.wrong["container_cli"] {
+	if d.service.Engine == Systemd || d.wrong["image_name"] || d.wrong["container_cli"] {
+		return
+	}
+	if strings.HasPrefix(d.service.Image, rootDirectory) {
+		d.fail("image_name", `is a directory, which %s cannot run; name an image, or write container_cli = "systemd"`, d.service.Engine)
+	}
+	if d.service.Image != "" {
 		return
 	}
 	what := "is missing"
@@ -274,15 +305,22 @@ func (d *draft) checkTogether() {
 			d.fail("service_dir", "is too long: the path of the activation socket, %s, has %d bytes, and at most %d are possible; shorten service_dir or service_name", socket, len(socket), maxSocketPath)
 		}
 	}
+	// Podman and Docker refuse a second mount in one place.
 	mounted := make(map[string]bool)
-	if m := s.ConfigBindMount; m != nil {
-		mounted[path.Clean(m.Destination)] = true
-	}
-	for _, m := range s.BindMounts {
+	mount := func(key string, m BindMount) {
 		dst := path.Clean(m.Destination)
-		if mounted[dst] {
-			d.fail("bind_mounts", "mounts %s a second time; leave one of the two out", quote(dst))
+		switch {
+		case dst == s.Dir || dst == layout.NetnsDir || dst == layout.LogSocket:
+			d.fail(key, "mounts %s, which each sidecar has by itself; leave it out", quote(dst))
+		case mounted[dst]:
+			d.fail(key, "mounts %s a second time; leave one of the two out", quote(dst))
 		}
 		mounted[dst] = true
+	}
+	if m := s.ConfigBindMount; m != nil {
+		mount("config_bind_mount", *m)
+	}
+	for _, m := range s.BindMounts {
+		mount("bind_mounts", m)
 	}
 }

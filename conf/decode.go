@@ -289,10 +289,7 @@ func (d *draft) serviceDir(k *Key, value any) {
 	if !ok {
 		return
 	}
-	dir, err := checkPath(s)
-	if err == nil && dir == "/" {
-		err = fmt.Errorf(`must not be "/"; write for example %s`, k.Example)
-	}
+	dir, err := checkServiceDir(s, k.Example)
 	if err != nil {
 		d.fail(k.Name, "%s", err)
 		return

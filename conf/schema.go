@@ -63,7 +63,9 @@ func Schema(dropIn bool) (map[string]any, error) {
 				"properties": schema{"container_cli": schema{"const": string(Systemd)}}, "required": []string{"container_cli"},
 			},
 			"then": schema{"properties": schema{"container_options": schema{"maxItems": 0}}},
-			"else": schema{"properties": schema{"image_name": schema{"minLength": 1}}, "required": []string{"image_name"}},
+			"else": schema{
+				"properties": schema{"image_name": schema{"minLength": 1, "not": schema{"pattern": "^dir:"}}}, "required": []string{"image_name"},
+			},
 		}
 		table["not"] = schema{
 			"properties": schema{"pid_file": schema{"minLength": 1}, "pid_file_option": schema{"minItems": 1}},
@@ -139,7 +141,8 @@ var (
 		"not": schema{"const": layout.KillScripts},
 	}
 	serviceDirSchema = schema{
-		"type": "string", "pattern": absolute, "not": schema{"pattern": upwards + `|^(/|/\.)*$`},
+		"type": "string", "pattern": absolute,
+		"not": schema{"pattern": upwards + `|^(/|/\.)*$|^(` + strings.Join(hiddenDirs, "|") + ")(/|$)"},
 	}
 	cmdSchema = schema{
 		"type": []string{"string", "array"}, "pattern": `[^ \t\r\n]`, "minItems": 1,

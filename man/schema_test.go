@@ -114,8 +114,8 @@ func TestSchemaValues(t *testing.T) {
 			bad:  []string{`""`, `"-a"`, `"a@b"`, `"kill_scripts"`, `"` + strings.Repeat("a", 101) + `"`, `1`, `["a"]`},
 		},
 		"service_dir": {
-			good: []string{`"/a"`, `"//a//"`, `"/a/./b"`, `"/..."`, `"/a..b/..c"`},
-			bad:  []string{`""`, `"/"`, `"//./"`, `"a"`, `"/a/../b"`, `"/.."`, `"/a b"`, `"/a:b"`, `"/a%"`, `["/a"]`},
+			good: []string{`"/a"`, `"//a//"`, `"/a/./b"`, `"/..."`, `"/a..b/..c"`, `"/tmpfs"`},
+			bad:  []string{`""`, `"/"`, `"//./"`, `"a"`, `"/a/../b"`, `"/.."`, `"/a b"`, `"/a:b"`, `"/a%"`, `["/a"]`, `"/tmp"`, `"/home/a"`},
 		},
 		"cmd": {
 			good: []string{`"a -k"`, `"exec $(which a)"`, `["a"]`, `["a", ""]`},
@@ -126,8 +126,8 @@ func TestSchemaValues(t *testing.T) {
 			bad:  []string{`"lxc"`, `""`, `1.5`},
 		},
 		"image_name": {
-			good: []string{`"a"`, `"registry:5000/a/b@sha256:0123"`, `"dir:/a+b"`},
-			bad:  []string{`""`, `"-v"`, `"a b"`, `"dir:a"`, `"dir:/a/../b"`, `["a"]`},
+			good: []string{`"a"`, `"registry:5000/a/b@sha256:0123"`},
+			bad:  []string{`""`, `"-v"`, `"dir:/a+b"`, `"a b"`, `"dir:a"`, `"dir:/a/../b"`, `["a"]`},
 		},
 		"join": {
 			good: []string{`""`, `"other"`},
@@ -143,7 +143,7 @@ func TestSchemaValues(t *testing.T) {
 				`"/a\u0007:/b"`, `["/a:/b"]`},
 		},
 		"bind_mounts": {
-			good: []string{`[]`, `["/a:/b", "/c:/d:ro"]`},
+			good: []string{`[]`, `["/a:/b", "/c:/e:ro"]`},
 			bad:  []string{`[""]`, `["/a:/b", "/c"]`, `["/a:/b", 2]`, `"/a:/b"`},
 		},
 		"docker_additional_sockets": {
@@ -242,7 +242,8 @@ func TestSchemaTogether(t *testing.T) {
 		join + "image_name = \"\"\nbind_mounts = []\nrestart = \"no\"",
 		podman + `join = ""`,
 		systemd,
-		systemd + `image_name = "dir:/srv/image"`,
+		systemd + `image_name = "i"`,
+		systemd + `image_name = "dir:/srv/image+a"`,
 		systemd + `container_options = []`,
 		podman + "[ready]\n",
 		podman + "ready = {pid_file = \"/d/p\", pid_file_option = []}",

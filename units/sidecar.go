@@ -157,7 +157,7 @@ func podman(s *conf.Service) string {
 		// Podman clears up after a container that ended by itself, unless it is
 		// interrupted. Whatever happened, no container is left when the unit is
 		// down.
-		setting("ExecStopPost", "-podman rm --force --ignore --time=0 "+name) +
+		setting("ExecStopPost", "-podman rm --force --ignore --volumes --time=0 "+name) +
 		logDir(s)
 }
 
@@ -179,7 +179,7 @@ func containerWords(s *conf.Service) []string {
 		// which the kernel goes for each line of a mountinfo that anybody reads.
 		"--volume="+layout.NetnsDir+":"+layout.NetnsDir+":rslave",
 		quote("--volume="+s.Dir+":"+s.Dir+":shared"),
-		"--volume=/dev/log:/dev/log")
+		"--volume="+layout.LogSocket+":"+layout.LogSocket)
 	for _, mount := range mounts(s) {
 		volume := "--volume=" + mount.Source + ":" + mount.Destination
 		if mount.Options != "" {

@@ -39,6 +39,8 @@ const (
 	GeneratedDir = "/run/systemd/generator"
 	// NetnsDir is where ip-netns(8) keeps named network namespaces.
 	NetnsDir = "/run/netns"
+	// LogSocket is where helpers log to, syslog(3).
+	LogSocket = "/dev/log"
 	// LogDir is where log = "file" writes, as the role did.
 	LogDir = "/var/log/containers/stdouts"
 )
