@@ -56,7 +56,7 @@ over are left as they are until the agent asks for them the next time.`,
 				return failed(errors.New("only root can do that; try it with sudo"))
 			}
 			if undo {
-				return c.unadopt(command.Context(), args[0], dryRun)
+				return c.unadopt(command.Context(), strings.TrimSuffix(args[0], ".service"), dryRun)
 			}
 			services, err := c.services(args[0])
 			if err != nil {

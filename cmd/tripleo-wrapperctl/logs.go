@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,7 +40,8 @@ JSON. The service need not be defined any more.`,
 	command.Flags().VarP(&lines, "lines", "n", "only the last `NUMBER` of lines (default all)")
 	command.RunE = func(command *cobra.Command, args []string) error {
 		args = asSidecar(args)
-		if err := c.hasLogs(command.Context(), args[0]); err != nil {
+		service := strings.TrimSuffix(args[0], ".service")
+		if err := c.hasLogs(command.Context(), service); err != nil {
 			return err
 		}
 		journalctl := []string{}
@@ -52,9 +54,9 @@ JSON. The service need not be defined any more.`,
 		if c.json {
 			journalctl = append(journalctl, "--output=json")
 		}
-		journalctl = append(journalctl, "SERVICE="+args[0])
+		journalctl = append(journalctl, "SERVICE="+service)
 		if len(args) == 2 {
-			journalctl = append(journalctl, "NETNS="+args[1], "+", "UNIT="+layout.SidecarUnit(args[0], args[1]))
+			journalctl = append(journalctl, "NETNS="+args[1], "+", "UNIT="+layout.SidecarUnit(service, args[1]))
 		}
 		// #nosec G204 -- no shell; what the caller says stands behind FIELD=
 		show := exec.CommandContext(command.Context(), "journalctl", journalctl...)

@@ -46,12 +46,12 @@ func (c *control) runCommand(args []string) error {
 	var arguments []string
 	if len(args) > 1 {
 		netns, arguments = args[1], args[2:]
-		if err := layout.CheckNetns(args[0], netns); err != nil {
+		if err := layout.CheckNetns(services[0].Name, netns); err != nil {
 			return fmt.Errorf("the name of network namespace %q %w", netns, err)
 		}
 	}
 	if len(args) == 2 && c.root == "/" {
-		content, err := os.ReadFile(layout.ArgsFile(args[0], netns))
+		content, err := os.ReadFile(layout.ArgsFile(services[0].Name, netns))
 		if err == nil {
 			arguments, err = arglist.Decode(content)
 		}
