@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -97,8 +98,8 @@ func run(args []string, stdout io.Writer, stderr *os.File) int {
 	for _, problem := range set.Problems() {
 		complain(log, problem)
 	}
-	if err != nil {
-		complain(log, err)
+	for _, problem := range single(err) {
+		complain(log, problem)
 	}
 	if err != nil || len(set.Broken) > 0 {
 		return exitError
@@ -112,20 +113,47 @@ func kernelLog(stderr *os.File) *os.File {
 	if _, err := unix.IoctlGetTermios(int(stderr.Fd()), unix.TCGETS); err == nil {
 		return stderr
 	}
-	kmsg, err := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0)
+	kmsg, err := os.OpenFile(kernelLogFile, os.O_WRONLY, 0)
 	if err != nil {
 		return stderr
 	}
 	return kmsg // closed by our end
 }
 
-// complain writes one message: one write to the kernel's log is one record,
-// whose priority stands before it (sd-daemon(3)).
+// single returns the errors that err joins, or itself.
+func single(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+// complain writes one message.
 func complain(log *os.File, err error) {
-	priority := ""
-	if log.Name() == "/dev/kmsg" {
-		priority = "<3>"
+	text := fmt.Sprintf("tripleo-wrappers-generator: %v\n", err)
+	if log.Name() == kernelLogFile {
+		text = record(text)
 	}
 	// There is nowhere else to say that this failed.
-	_, _ = fmt.Fprintf(log, "%stripleo-wrappers-generator: %v\n", priority, err)
+	_, _ = log.WriteString(text)
+}
+
+const kernelLogFile = "/dev/kmsg"
+
+// maxRecord is what the kernel takes at once, in bytes: it refuses more than 1024
+// less what it puts before it, which is at most 48 (LOG_LINE_MAX in printk.c).
+const maxRecord = 1024 - 48
+
+// record returns a message as the kernel's log takes it: one write is one record,
+// whose priority stands before it (sd-daemon(3)). What is too long is cut.
+func record(text string) string {
+	text = "<3>" + text
+	if len(text) <= maxRecord {
+		return text
+	}
+	const rest = "…\n"
+	return strings.ToValidUTF8(text[:maxRecord-len(rest)], "") + rest
 }
