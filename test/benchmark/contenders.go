@@ -79,8 +79,12 @@ type sidecar struct {
 }
 
 func (c *contender) sidecar(name string) *sidecar {
-	netns := "qdhcp-" + c.service() + "-" + name
-	return &sidecar{c, netns, filepath.Join(dir, "dhcp", netns, "pid")}
+	return c.in("qdhcp-" + c.service() + "-" + name)
+}
+
+// in returns the sidecar in a namespace.
+func (c *contender) in(netns string) *sidecar {
+	return &sidecar{c, netns, filepath.Join(dir, "dhcp", c.service(), netns, "pid")}
 }
 
 // sidecars returns those from one number to another.
@@ -92,13 +96,26 @@ func (c *contender) sidecars(from, to int) []*sidecar {
 	return all
 }
 
+// What the names of the namespaces of bursts begin with.
+const burstNetns = "qdhcp-bench-burst-"
+
+// atOnce returns the sidecars of a burst. All contenders have theirs in the same
+// namespaces, in turns: making and deleting a thousand takes longer than a burst.
+func (c *contender) atOnce(n int) []*sidecar {
+	var all []*sidecar
+	for i := range n {
+		all = append(all, c.in(burstNetns+strconv.Itoa(i)))
+	}
+	return all
+}
+
 // prepare makes what the sidecar needs, as the agent does.
 func (s *sidecar) prepare() error {
-	if _, err := os.Stat(filepath.Join(layout.NetnsDir, s.netns)); err == nil {
-		return nil
-	}
 	if err := os.MkdirAll(filepath.Dir(s.pidFile), 0o755); err != nil {
 		return err
+	}
+	if _, err := os.Stat(filepath.Join(layout.NetnsDir, s.netns)); err == nil {
+		return nil
 	}
 	_, err := run("ip", "netns", "add", s.netns)
 	return err
@@ -106,10 +123,8 @@ func (s *sidecar) prepare() error {
 
 // arguments are Neutron's. Without port 0, dnsmasq would take an inotify
 // instance each, of which a machine has 128 by default.
-func (s *sidecar) arguments() []string { return arguments(s.netns) }
-
-func arguments(netns string) []string {
-	files := filepath.Join(dir, "dhcp", netns)
+func (s *sidecar) arguments() []string {
+	files := filepath.Dir(s.pidFile)
 	return []string{
 		"--no-hosts", "--no-resolv", "--port=0", "--pid-file=" + files + "/pid", "--dhcp-leasefile=" + files + "/leases",
 		"--dhcp-match=set:ipxe,175", "--bind-dynamic", "--dhcp-range=set:subnet-1,10.0.0.0,static,255.255.255.0,86400s",
@@ -196,8 +211,8 @@ func find(all []*contender, name string) *contender {
 	return all[slices.IndexFunc(all, func(c *contender) bool { return c.name == name })]
 }
 
-// clear ends a sidecar, whatever state it is in, or all of a contender's if it is
-// nil.
+// clear ends a sidecar, whatever state it is in, or all of a contender's burst if it
+// is nil.
 func (c *contender) clear(s *sidecar) error {
 	if c.noSidecar {
 		return nil
@@ -209,9 +224,14 @@ func (c *contender) clear(s *sidecar) error {
 		}
 		return shell("systemctl stop '%s'", unit)
 	}
-	name := c.sidecar("").netns
+	name := burstNetns
 	if s != nil {
 		name = s.netns
+	}
+	if c.mayLose { // the script behind it may still be starting some
+		if err := shell("systemctl stop role.service"); err != nil {
+			return err
+		}
 	}
 	var err error
 	for range 3 { // it gives up on a process that takes its time to die
@@ -295,10 +315,11 @@ const bareTemplate = "/etc/systemd/system/bench-bare-systemctl@.service"
 
 // bareUnit is the template of the limit: our unit with the command itself.
 func bareUnit(ours string) string {
+	arguments := (&contender{name: bareSystemd}).in("%i").arguments()
 	var b strings.Builder
 	for line := range strings.Lines(ours) {
 		if strings.HasPrefix(line, "ExecStart=") {
-			words := append(slices.Clone(command), arguments("%i")...)
+			words := append(slices.Clone(command), arguments...)
 			line = "ExecStart=" + strings.Join(words, " ") + "\nKillSignal=SIGKILL\n"
 		}
 		if line == "Type=notify\n" { // nobody would tell

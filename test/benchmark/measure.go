@@ -239,9 +239,7 @@ func (b *bench) bursts() error {
 					say("%d at once, %s: %d up in %v", n, c.name, m.up, m.wall.Round(time.Millisecond))
 					b.results.add(key{burst, c.name, n}, m)
 				}
-				// More network namespaces than are measured with would make all
-				// that comes after slower.
-				if err := errors.Join(c.clear(nil), shell("ip -all netns delete")); err != nil {
+				if err := c.clear(nil); err != nil {
 					return fmt.Errorf("clearing up after %s: %w", c.name, err)
 				}
 			}
@@ -251,12 +249,14 @@ func (b *bench) bursts() error {
 			return err
 		}
 	}
-	return nil
+	// More network namespaces than are measured with would make all that comes
+	// after slower.
+	return shell("ip -all netns delete")
 }
 
 // burst starts sidecars all at once, with no activator there.
 func (b *bench) burst(c *contender, n int) (m measurement, err error) {
-	sidecars := c.sidecars(0, n)
+	sidecars := c.atOnce(n)
 	files := make([]string, n)
 	for i, s := range sidecars {
 		if err := s.prepare(); err != nil {
