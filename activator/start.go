@@ -439,9 +439,10 @@ func (a *Activator) record(s *sidecar) error {
 		return err
 	}
 	defer dir.Close()
-	ready := filepath.Base(layout.ReadyFile(a.service.Name, s.netns))
-	if err := dir.Remove(ready); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	for _, old := range []string{layout.ReadyFile(a.service.Name, s.netns), layout.DefinitionFile(a.service.Name, s.netns)} {
+		if err := dir.Remove(filepath.Base(old)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	for _, file := range []struct {
 		name    string

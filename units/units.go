@@ -179,7 +179,7 @@ func socketUnit(s *conf.Service) string {
 		// service_dir may be anywhere and may have to be made, so no file
 		// system is hidden. Without NoNewPrivileges=, an SELinux policy need not
 		// allow it for systemd to change to the domain that labels files.
-		setting("CapabilityBoundingSet", "CAP_DAC_OVERRIDE CAP_FOWNER") +
+		setting("CapabilityBoundingSet", "CAP_DAC_OVERRIDE CAP_FOWNER "+unlikeContainers) +
 		confinement
 }
 
@@ -233,6 +233,14 @@ func activatorUnit(s *conf.Service) string {
 		sandbox(s)
 }
 
+// unlikeContainers is a capability that a process of the host gets for the sake of
+// having it, since no container has it that is not privileged, and it is good for
+// nothing but to keep a machine from sleeping. The kernel lets a process into another
+// one's memory and files (/proc/PID/root) that is of the same user and may do no
+// more than itself (cap_ptrace_access_check in security/commoncap.c). Root in a
+// container with the host's processes would be such a one to the activator.
+const unlikeContainers = "CAP_BLOCK_SUSPEND"
+
 // sandbox leaves the activator what it needs: systemd's private socket (uid 0),
 // service_dir and its runtime directory, the processes of the host, and three
 // capabilities: to ask for a caller's network namespace (CAP_NET_ADMIN), to
@@ -242,7 +250,7 @@ func activatorUnit(s *conf.Service) string {
 // RestrictSUIDSGID= is not here: systemd carries it out by making openat2(2)
 // fail, the one call by which files in an agent's directory are opened safely.
 func sandbox(s *conf.Service) string {
-	return setting("CapabilityBoundingSet", "CAP_DAC_OVERRIDE CAP_KILL CAP_NET_ADMIN") +
+	return setting("CapabilityBoundingSet", "CAP_DAC_OVERRIDE CAP_KILL CAP_NET_ADMIN "+unlikeContainers) +
 		setting("NoNewPrivileges", "yes") +
 		setting("ProtectSystem", "strict") +
 		setting("ReadWritePaths", quoteSetting(s.Dir)) +

@@ -105,7 +105,7 @@ func Exec(args []string, stderr io.Writer) int {
 	announce(environ, stderr)
 	if o.definitionRecord != "" {
 		// Only the operator's list is the poorer without it.
-		if err := os.WriteFile(o.definitionRecord, []byte(o.definition), 0o600); err != nil {
+		if err := os.WriteFile(o.definitionRecord, []byte(o.definition), 0o600); err != nil && !errors.Is(err, unix.EROFS) { // by a drop-in
 			complain(stderr, "exec: keeping which definition this is: %v", err)
 		}
 	}

@@ -45,6 +45,21 @@ const agentProgram = "/agent"
 // agent starts one for a service, which others may share with it.
 func (s *service) agent(t *testing.T, shared ...*service) *agent {
 	t.Helper()
+	return s.agentWith(t, []string{"podman", "run", "--privileged"}, shared...)
+}
+
+// unprivilegedAgent starts one that is not privileged, with all that an agent needs
+// then, and without the limits that a container has besides capabilities.
+func (s *service) unprivilegedAgent(t *testing.T) *agent {
+	t.Helper()
+	return s.agentWith(t, []string{
+		"env", "CONTAINERS_CONF=" + s.runcConfig(t), "podman", "run", "--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--cap-add=NET_RAW",
+		"--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined", "--security-opt=label=disable",
+	})
+}
+
+func (s *service) agentWith(t *testing.T, run []string, shared ...*service) *agent {
+	t.Helper()
 	agents.Add(1)
 	own, err := os.Executable()
 	if err != nil {
@@ -52,15 +67,22 @@ func (s *service) agent(t *testing.T, shared ...*service) *agent {
 	}
 	s.netns() // after the first of which /run/netns is there, and shared
 	a := &agent{t, s, "agent-" + s.name}
-	command := []string{"podman", "run", "--detach", "--name=" + a.name, "--privileged", "--pid=host", "--network=host",
-		"--volume=/run/netns:/run/netns:shared", "--volume=" + own + ":" + agentProgram + ":ro",
-		"--volume=" + s.state("wrapper") + ":/usr/local/bin/dnsmasq:ro"}
+	command := append(run, "--detach", "--name="+a.name, "--pid=host", "--network=host",
+		"--volume=/run/netns:/run/netns:shared", "--volume="+own+":"+agentProgram+":ro",
+		"--volume="+s.state("wrapper")+":/usr/local/bin/dnsmasq:ro")
 	for _, service := range append(shared, s) {
 		command = append(command, "--volume="+service.dir+":"+service.dir+":shared")
 	}
 	must(t, append(command, "localhost/agent", "sleep", "1000")...)
-	t.Cleanup(func() { run(t, "podman", "rm", "--force", "--time=0", a.name) })
+	t.Cleanup(func() { must(t, "podman", "rm", "--force", "--time=0", a.name) })
 	return a
+}
+
+// looksInto has the agent open a file of the host by the root directory of one of
+// its processes.
+func (a *agent) looksInto(pid int) result {
+	a.t.Helper()
+	return a.run("sh", "-c", fmt.Sprintf("exec </proc/%d/root/etc/machine-id", pid))
 }
 
 // container returns the container's id, which its control group is named after.

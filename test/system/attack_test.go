@@ -89,6 +89,8 @@ var attacks = []attack{
 			"what is given up is in `processes.failed`", attackMillionLines, ""},
 	{"name files outside by the namespace of a spooled request",
 		"given up: no such name; nothing is written", attackSpoolNames, ""},
+	{"look into the activator's files by `/proc`, as root with `CAP_SYS_ADMIN`, `CAP_NET_ADMIN` and the host's processes",
+		"`Permission denied`: the activator has a capability that such a container has not", attackProc, ""},
 	{"look at or change what the activator left for a sidecar (argument list, environment)",
 		"not in the agent's container, and root's alone on the host", attackRuntimeDir, ""},
 	{"arguments that look like options of Podman or Docker",
@@ -964,6 +966,26 @@ func attackSpoolNames(t *testing.T) {
 	}
 	if log := s.logged(); strings.Contains(log, "\x1b") {
 		t.Errorf("the journal has control characters: %q", log)
+	}
+}
+
+// The kernel lets a process look at one of the same user that may do no more than
+// itself, which such a process of the host shows.
+func attackProc(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	agent := s.unprivilegedAgent(t)
+	weak := s.name + "-weak.service"
+	must(t, "systemd-run", "--quiet", "--unit="+weak, "--property=CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_KILL CAP_NET_ADMIN", "sleep", "1000")
+	t.Cleanup(func() { must(t, "systemctl", "stop", weak) })
+	pid, err := strconv.Atoi(show(t, weak, "MainPID"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the agent sees the files of a process with no more capabilities than its own", func() bool {
+		return agent.looksInto(pid).status == 0
+	})
+	if r := agent.looksInto(s.activator()); r.status == 0 || !strings.Contains(r.stderr, "ermission denied") {
+		t.Errorf("of the activator: exit status %d, %s", r.status, r.stderr)
 	}
 }
 

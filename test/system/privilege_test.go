@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -56,6 +57,12 @@ func neededOptions(t *testing.T, program string) string {
 // capabilities are those of containers.conf(5); what Podman 4.3 has built in is more.
 func (s *service) useRunc(t *testing.T) {
 	t.Helper()
+	s.dropIn(t, "[Service]\nEnvironment=CONTAINERS_CONF="+s.runcConfig(t)+"\n")
+}
+
+// runcConfig returns a configuration of Podman's that says so.
+func (s *service) runcConfig(t *testing.T) string {
+	t.Helper()
 	file := "/run/containers-" + s.name + ".conf"
 	put(t, file, `
 [engine]
@@ -66,7 +73,7 @@ default_capabilities = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NE
   "SETPCAP", "SETUID", "SYS_CHROOT"]
 `)
 	t.Cleanup(func() { os.Remove(file) })
-	s.dropIn(t, "[Service]\nEnvironment=CONTAINERS_CONF="+file+"\n")
+	return file
 }
 
 // capabilities returns what a process can ever have.
@@ -80,8 +87,9 @@ func capabilities(t *testing.T, pid string) string {
 	return strings.Fields(rest)[0]
 }
 
-// confined checks that what a sidecar runs can neither write to the host nor run
-// what an agent puts into service_dir.
+// confined checks that what a sidecar runs can neither write to the host, nor reach
+// who would do it in its place, nor run what an agent puts into service_dir, and that
+// an agent cannot get at the host's files by way of it.
 func confined(t *testing.T, s *service, pid string) {
 	t.Helper()
 	program := filepath.Join(s.dir, "program")
@@ -100,6 +108,21 @@ func confined(t *testing.T, s *service, pid string) {
 			t.Errorf("it can write %s", file)
 			os.Remove(file)
 		}
+	}
+	for _, socket := range []string{"/run/systemd/private", "/run/dbus/system_bus_socket", "/run/docker.sock", "/run/containerd/containerd.sock"} {
+		if notThere(socket) {
+			t.Errorf("the host has no %s", socket)
+		}
+		if r := in("test", "-e", socket); r.status != 1 {
+			t.Errorf("it has %s", socket)
+		}
+	}
+	number, err := strconv.Atoi(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := s.unprivilegedAgent(t).looksInto(number); r.status == 0 || !strings.Contains(r.stderr, "ermission denied") {
+		t.Errorf("an agent can see its files: exit status %d, %s", r.status, r.stderr)
 	}
 }
 
