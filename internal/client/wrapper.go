@@ -28,8 +28,10 @@ const (
 	// queueTime is how long a request may wait behind others on a host where
 	// many are made at once, on top of the time to get ready.
 	queueTime = 10 * time.Minute
-	// retry is how long to wait before the next look at a socket that was away.
-	retry = 50 * time.Millisecond
+	// retry is how long to wait before the next look at a socket that was away, at
+	// first: many callers that wait must not take the time of what they wait for.
+	retry    = 50 * time.Millisecond
+	maxRetry = 500 * time.Millisecond
 	// breaksBeforeSpool is how often a connection may break before the request
 	// is spooled as well.
 	breaksBeforeSpool = 20
@@ -53,6 +55,7 @@ type wrapper struct {
 	arguments []string
 	request   protocol.Start
 	stderr    io.Writer
+	netns     string // the name of the network namespace, once it has been spooled
 }
 
 // Wrapper has the host start a sidecar, as the wrapper script of a service
@@ -74,7 +77,7 @@ func Wrapper(args []string, stdout, stderr io.Writer) int {
 		}
 	}
 	id := fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) // #nosec G404 -- only has to be another each time
-	w := &wrapper{service, arguments, protocol.NewStart(id, arguments, environment), stderr}
+	w := &wrapper{service: service, arguments: arguments, request: protocol.NewStart(id, arguments, environment), stderr: stderr}
 	if _, ok := service.Control(arguments); ok {
 		return w.control(stdout)
 	}
@@ -160,8 +163,17 @@ func (w *wrapper) run() int {
 				layout.StateDir(w.service.Dir, w.service.Name), lookOnHost(w.service.Name))
 			deadline = time.Now().Add(w.service.ReadyTimeout)
 		}
-		time.Sleep(retry)
+		time.Sleep(pause(spooled))
 	}
+}
+
+// pause returns how long to wait before the next try: a tenth of the time since
+// the request was spooled, within limits.
+func pause(spooled time.Time) time.Duration {
+	if spooled.IsZero() {
+		return retry
+	}
+	return min(max(time.Since(spooled)/10, retry), maxRetry)
 }
 
 func (w *wrapper) tooLarge(err error) int {
@@ -212,10 +224,11 @@ func (w *wrapper) gaveUp(err error, spooled bool) int {
 // spool leaves the request where the host finds it. The socket tells the host
 // where a call comes from; a spooled one has to say it itself.
 func (w *wrapper) spool() error {
-	name, err := w.netns()
+	name, err := ownNetns()
 	if err != nil {
 		return err
 	}
+	w.netns = name
 	ctx, cancel := context.WithTimeout(context.Background(), spoolTimeout)
 	defer cancel()
 	return spool.Append(ctx, layout.StateDir(w.service.Dir, w.service.Name), &spool.Request{
@@ -225,7 +238,8 @@ func (w *wrapper) spool() error {
 	})
 }
 
-func (w *wrapper) netns() (string, error) {
+// ownNetns returns the name of the network namespace that this is called in.
+func ownNetns() (string, error) {
 	self, err := netns.OfPath(netns.Own)
 	if err != nil {
 		return "", err
@@ -238,14 +252,10 @@ func (w *wrapper) netns() (string, error) {
 	return name, err
 }
 
-// readySince says whether the sidecar has written its pid files since then, as
-// far as this process can see. The host looks more closely.
+// readySince says whether the sidecar of a spooled request has written its pid
+// files since then, as far as this process can see. The host looks more closely.
 func (w *wrapper) readySince(then time.Time) bool {
-	name, err := w.netns()
-	if err != nil {
-		return false
-	}
-	files, err := w.service.Ready.PIDFiles(w.arguments, name)
+	files, err := w.service.Ready.PIDFiles(w.arguments, w.netns)
 	if err != nil || len(files) == 0 {
 		return false
 	}
