@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// An agent's container has service_dir and /run/netns, the host's pid and
-// network namespaces, and nothing else of the host.
+// An agent's container has service_dir, the kill scripts in Neutron's place and
+// /run/netns, the host's pid and network namespaces, and nothing else of the host.
 func TestFromContainer(t *testing.T) {
 	forEngines(t, func(t *testing.T, engine string) {
 		s := define(t, engine, dnsmasq)
@@ -27,6 +27,7 @@ func TestFromContainer(t *testing.T) {
 		must(t, "podman", "run", "--detach", "--name="+agent, "--privileged", "--pid=host", "--network=host",
 			"--volume=/run/netns:/run/netns:shared", "--volume="+s.dir+":"+s.dir+":shared",
 			"--volume="+s.state("wrapper")+":/usr/local/bin/dnsmasq:ro",
+			"--volume="+s.dir+"/kill_scripts:/etc/neutron/kill_scripts:ro",
 			"localhost/agent", "sleep", "1000")
 		t.Cleanup(func() { run(t, "podman", "rm", "--force", "--time=0", agent) })
 
@@ -55,7 +56,7 @@ func TestFromContainer(t *testing.T) {
 		if again := s.check(made); again != pid {
 			t.Errorf("a restart of the agent replaced process %d by %d", pid, again)
 		}
-		if r := inAgent(s.dir+"/kill_scripts/test-kill", "9", fmt.Sprint(pid)); r.status != 0 {
+		if r := inAgent("/etc/neutron/kill_scripts/test-kill", "9", fmt.Sprint(pid)); r.status != 0 {
 			t.Errorf("kill script in the agent's container: exit status %d\n%s", r.status, r.stderr)
 		}
 		s.gone(made, pid)
