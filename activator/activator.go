@@ -240,7 +240,7 @@ func (a *Activator) varlink() *varlink.Service {
 			}
 		},
 		Internal: func(err error) *varlink.Error {
-			return &varlink.Error{Name: protocol.ErrorFailed, Parameters: protocol.Failure{Message: err.Error()}}
+			return failure(protocol.ErrorFailed, protocol.Failure{Message: err.Error()})
 		},
 	}
 }

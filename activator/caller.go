@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +18,8 @@ import (
 )
 
 // failure makes an error of the interface.
-func failure(name string, parameters protocol.Failure) error {
+func failure(name string, parameters protocol.Failure) *varlink.Error {
+	parameters.Message = journal.Cut(parameters.Message, longestMessage)
 	return &varlink.Error{Name: name, Parameters: parameters}
 }
 
@@ -33,10 +33,7 @@ func reason(err error) string {
 			message = failure.Message
 		}
 	}
-	if len(message) > longestReason {
-		message = strings.ToValidUTF8(message[:longestReason], "") + "…"
-	}
-	return journal.OneLine(message)
+	return journal.OneLine(journal.Cut(message, longestReason))
 }
 
 // errorName returns which error of the interface an error is, "" for another

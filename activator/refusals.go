@@ -34,6 +34,10 @@ const (
 	// longestReason is how much of an error is logged, in bytes. It may quote
 	// arguments, and names in a spool, of some megabytes.
 	longestReason = 4096
+	// longestMessage is how much of an error the caller gets, in bytes: in JSON,
+	// where a byte may be six, it has to fit into a message with the lines that
+	// the sidecar wrote last.
+	longestMessage = 64 << 10
 )
 
 // describe says who a caller is: the kernel's word when the connection was made,

@@ -4,11 +4,13 @@ package activator
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +18,9 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/spool"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
 )
 
 func TestRefusals(t *testing.T) {
@@ -98,6 +102,16 @@ func TestGivenUpLines(t *testing.T) {
 	}
 	if rest := a.refusals.rest(); rest != lines+1-refusalLines {
 		t.Errorf("%d more are told of, want %d", rest, lines+1-refusalLines)
+	}
+}
+
+// What a caller is told fits into one message, whatever it is about.
+func TestLongMessage(t *testing.T) {
+	lines := slices.Repeat([]string{journal.Cut(strings.Repeat("<", 1<<20), 4096)}, 10)
+	err := failure(protocol.ErrorFailed, protocol.Failure{Message: strings.Repeat("\x01", 1<<20), Log: lines})
+	text, jsonErr := json.Marshal(err)
+	if jsonErr != nil || len(text) > varlink.MaxMessage {
+		t.Errorf("%d bytes, error %v; want at most %d", len(text), jsonErr, varlink.MaxMessage)
 	}
 }
 

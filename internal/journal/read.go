@@ -164,3 +164,11 @@ func (t *text) UnmarshalJSON(value []byte) error {
 func OneLine(text string) string {
 	return strings.Join(strings.FieldsFunc(text, unicode.IsControl), " ")
 }
+
+// Cut leaves out what is behind so many bytes of a text, and says so.
+func Cut(text string, bytes int) string {
+	if len(text) <= bytes {
+		return text
+	}
+	return strings.ToValidUTF8(text[:bytes], "") + "…"
+}
