@@ -121,7 +121,7 @@ func (a *Activator) takeNames(ctx context.Context) (*beneath.Dir, []string, erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
 	defer cancel()
-	names, err := spool.Take(ctx, dir)
+	names, err := spool.Take(ctx, dir, a.spools.names)
 	if err != nil {
 		return nil, nil, errors.Join(err, dir.Close())
 	}

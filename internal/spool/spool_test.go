@@ -349,7 +349,7 @@ func TestAppendWhileTaking(t *testing.T) {
 
 	seen := map[string]int{}
 	serve := func() {
-		taken, err := spool.Take(t.Context(), state)
+		taken, err := spool.Take(t.Context(), state, nil)
 		if err != nil {
 			t.Error(err)
 		}
@@ -391,7 +391,7 @@ func TestTake(t *testing.T) {
 	defer state.Close()
 	take := func(want int) []string {
 		t.Helper()
-		taken, err := spool.Take(t.Context(), state)
+		taken, err := spool.Take(t.Context(), state, nil)
 		if err != nil || len(taken) != want {
 			t.Fatalf("taken: %q, want %d, error %v", taken, want, err)
 		}
@@ -446,7 +446,7 @@ func TestTakeALink(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer state.Close()
-	taken, err := spool.Take(t.Context(), state)
+	taken, err := spool.Take(t.Context(), state, nil)
 	if err != nil || len(taken) != 1 {
 		t.Fatalf("taken: %q, error %v", taken, err)
 	}
@@ -455,6 +455,38 @@ func TestTakeALink(t *testing.T) {
 	}
 	if content, err := os.ReadFile(outside); err != nil || string(content) != "x" {
 		t.Errorf("the link's target is %q, error %v", content, err)
+	}
+}
+
+// A name that is in use, though its file has been removed by somebody, is not given
+// to another spool.
+func TestTakeNameInUse(t *testing.T) {
+	dir := t.TempDir()
+	if err := spool.Append(t.Context(), dir, request("1")); err != nil {
+		t.Fatal(err)
+	}
+	state, err := beneath.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	names := layout.SpoolsTaken()
+	taken, err := spool.Take(t.Context(), state, map[string]bool{names[0]: true})
+	if err != nil || len(taken) != 1 || taken[0] != names[1] {
+		t.Errorf("taken: %q, error %v; want %q", taken, err, names[1])
+	}
+	inUse := map[string]bool{}
+	for _, name := range names {
+		inUse[name] = true
+	}
+	if err := spool.Append(t.Context(), dir, request("2")); err != nil {
+		t.Fatal(err)
+	}
+	if taken, err := spool.Take(t.Context(), state, inUse); err != nil || len(taken) != 1 {
+		t.Errorf("taken: %q, error %v; want the first one alone", taken, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, layout.Spool)); err != nil {
+		t.Errorf("the second spool does not wait: %v", err)
 	}
 }
 

@@ -13,9 +13,10 @@ import (
 // Take takes the spool away by renaming it, so that requests made from now on
 // are spooled anew, and returns the names of all spools that have been taken
 // and not been removed yet, those that an activator before this one left
-// included. Where as many are taken as there may be, the spool stays for
-// later. Take waits for the lock until ctx is done.
-func Take(ctx context.Context, stateDir *beneath.Dir) ([]string, error) {
+// included. No spool gets a name that is in use, although nothing of that name
+// need be there any more. Where as many are taken as there may be, the spool
+// stays for later. Take waits for the lock until ctx is done.
+func Take(ctx context.Context, stateDir *beneath.Dir, inUse map[string]bool) ([]string, error) {
 	var taken []string
 	free := ""
 	for _, name := range layout.SpoolsTaken() {
@@ -25,7 +26,7 @@ func Take(ctx context.Context, stateDir *beneath.Dir) ([]string, error) {
 			return nil, fmt.Errorf("looking for spools: %w", err)
 		case there:
 			taken = append(taken, name)
-		case free == "":
+		case free == "" && !inUse[name]:
 			free = name
 		}
 	}
