@@ -4,6 +4,7 @@ package spool_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,8 +40,17 @@ func TestParseBounds(t *testing.T) {
 	}
 	// 500,000 empty arguments are 1.5 MB here, and 8 MB in memory.
 	line := `{"netns":"q","arguments":[` + strings.Repeat(`"",`, 499_999) + `""]}` + "\n"
-	if requests, bad := spool.Parse([]byte(strings.Repeat(line, 5)), 0); len(requests) != 3 || len(bad) != 1 {
-		t.Errorf("%d requests and %d bad lines, want 3 and 1", len(requests), len(bad))
+	if requests, bad := spool.Parse([]byte(strings.Repeat(line, 5)), 0); len(requests) != 2 || len(bad) != 1 {
+		t.Errorf("%d requests and %d bad lines, want 2 and 1", len(requests), len(bad))
+	}
+	// So do variables.
+	var variables strings.Builder
+	for i := range 150_000 {
+		fmt.Fprintf(&variables, `"%x":"",`, i)
+	}
+	line = `{"netns":"q","arguments":[],"environment":{` + strings.TrimSuffix(variables.String(), ",") + "}}\n"
+	if requests, bad := spool.Parse([]byte(strings.Repeat(line, 3)), 0); len(requests) != 1 || len(bad) != 1 {
+		t.Errorf("%d requests and %d bad lines, want 1 and 1", len(requests), len(bad))
 	}
 	if requests, bad := spool.Parse([]byte(`{"netns":"q","arguments":["`+strings.Repeat("x", 4<<20)+`"]}`), 0); len(requests) != 0 || len(bad) != 1 {
 		t.Errorf("%d requests and %d bad lines, want 0 and 1", len(requests), len(bad))

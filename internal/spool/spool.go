@@ -37,11 +37,12 @@ const MaxSize = 16 << 20
 // maxLines is how many lines of a spool are read and maxArguments how many
 // arguments in them, more than requests of usual length fill it with, and maxBad
 // how many lines are kept that are no requests. Each takes memory that its length
-// does not tell. A line may be as long as the longest argument list is in JSON, in
-// bytes.
+// does not tell; a variable of the environment takes what some arguments do. A
+// line may be as long as the longest argument list is in JSON, in bytes.
 const (
 	maxLines     = 100000
 	maxArguments = 1000000
+	variableSize = 4
 	maxLine      = 2 * arglist.MaxSize
 	maxBad       = 100
 )
@@ -87,9 +88,6 @@ func Parse(content []byte, spoolTime int64) (requests []Request, bad []BadLine) 
 		if number > maxLines {
 			return requests, append(bad, BadLine{number, "", fmt.Errorf("more than %d lines", maxLines)})
 		}
-		if arguments > maxArguments {
-			return requests, append(bad, BadLine{number, "", fmt.Errorf("more than %d arguments before it", maxArguments)})
-		}
 		request, err := parseLine(text, spoolTime)
 		if err != nil {
 			if len(bad) < maxBad {
@@ -97,7 +95,10 @@ func Parse(content []byte, spoolTime int64) (requests []Request, bad []BadLine) 
 			}
 			continue
 		}
-		arguments += len(request.Arguments) + len(request.ArgumentsBase64)
+		arguments += len(request.Arguments) + len(request.ArgumentsBase64) + variableSize*len(request.Environment)
+		if arguments > maxArguments {
+			return requests, append(bad, BadLine{number, "", fmt.Errorf("more than %d arguments and variables up to it", maxArguments)})
+		}
 		requests = append(requests, request)
 	}
 	return requests, bad
