@@ -247,6 +247,7 @@ func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
 		if recorded.matches(s) {
 			main, err := a.awaitEarlier(ctx, s, state, recorded)
 			if err == nil {
+				a.recordAsked(s, recorded)
 				s.log.Info("runs already with the same arguments", journal.PID, main, journal.Result, journal.Running)
 				return false, nil
 			}
@@ -286,6 +287,9 @@ func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
 // the main process of its unit.
 func (a *Activator) awaitEarlier(ctx context.Context, s *sidecar, state manager.State, recorded record) (main int, err error) {
 	if !state.Active() {
+		// It is started again, and has not been ready since.
+		recorded.ready, recorded.when = false, time.Now()
+		_ = os.Remove(layout.ReadyFile(a.service.Name, s.netns))
 		if state, err = a.startUnit(ctx, state.Unit); err != nil {
 			return 0, err
 		}
@@ -458,6 +462,22 @@ func (a *Activator) record(s *sidecar) error {
 		}
 	}
 	return nil
+}
+
+// recordAsked keeps when a request was made that needed no start, so that none
+// that was made earlier, and is still in the spool, has its sidecar replaced.
+func (a *Activator) recordAsked(s *sidecar, recorded record) {
+	if !s.asked.After(recorded.asked) {
+		return
+	}
+	dir, err := beneath.Open(layout.ServiceRuntimeDir(a.service.Name))
+	if err == nil {
+		defer dir.Close()
+		err = dir.WriteFile(filepath.Base(layout.AskedFile(a.service.Name, s.netns)), []byte(formatAsked(s.asked, s.request)), 0o600)
+	}
+	if err != nil {
+		s.log.Warn(fmt.Sprintf("cannot keep when the sidecar was asked for: %v; until that is mended, an earlier request that is spooled may replace it", err))
+	}
 }
 
 // recordReady keeps that a sidecar has been ready. Without that it is only

@@ -248,6 +248,19 @@ func TestNoPIDFile(t *testing.T) {
 	})
 }
 
+// A call that comes while the sidecar's unit is on its way down has it started once.
+func TestCallWhileEnding(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	s.dropIn(t, "[Service]\nExecStopPost=/bin/sleep 1\n")
+	n := s.netns()
+	must(t, "kill", "-9", strconv.Itoa(s.start(n)))
+	eventually(t, "the unit is on its way down", func() bool { return show(t, s.unit(n.name), "ActiveState") == "deactivating" })
+	s.start(n)
+	if log := s.logged(); strings.Contains(log, "is replaced") {
+		t.Errorf("it was started twice:\n%s", log)
+	}
+}
+
 // How long a sidecar without a pid file has lived counts from when its program
 // runs. The shim before it is held up for longer than that takes, by what it
 // keeps its definition in.

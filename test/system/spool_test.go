@@ -284,6 +284,30 @@ timeout = "1s"
 	s.gone(ours, pid)
 }
 
+// A request that found its sidecar running counts as well as one that started it:
+// what was spooled before it does not replace the sidecar any more.
+func TestSpoolBehindRunning(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	n := s.netns()
+	s.start(n)
+	spooled := time.Now().UnixMicro()
+	pid := s.start(n) // runs already
+	const id = "0123456789abcdef0123456789abcdef"
+	line, err := json.Marshal(map[string]any{"time": spooled, "netns": n.name, "id": id, "arguments": n.arguments("--txt-record=late")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.state("processes"), append(line, '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the request is dropped", func() bool {
+		return strings.Contains(must(t, "journalctl", "--quiet", "--output=cat", "REQUEST_ID="+id), "a later request has been served already")
+	})
+	if now := s.check(n); now != pid {
+		t.Errorf("the sidecar was process %d, and is %d", pid, now)
+	}
+}
+
 // requestID returns the id of the request that a sidecar was started for.
 func requestID(t testing.TB, s *service, n *netns) string {
 	t.Helper()
