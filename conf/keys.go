@@ -59,8 +59,9 @@ the first by file name; the other one is broken.`,
 		Details: `For Neutron it is **/var/lib/neutron**. It is made if it is not there. Containers of sidecars have
 it mounted, with shared propagation. A pid file that says that a sidecar is ready has to be below it.
 
-The path has letters, digits and the characters **/_.@+=,~-**, no part that is **..**, and is not **/**. That of the
-activation socket, **SERVICE_DIR/SERVICE_NAME/activator.sock**, can have at most 107 bytes.`,
+The path has letters, digits and the characters **/_.@+=,~-**, no part that is **..**, and is not **/**. It is not in
+**/dev**, **/home**, **/proc**, **/root**, **/run/user**, **/sys**, **/tmp** or **/var/tmp**, which the activator does not
+see as others do. That of the activation socket, **SERVICE_DIR/SERVICE_NAME/activator.sock**, can have at most 107 bytes.`,
 		Example: `"/var/lib/neutron"`,
 		Since:   "0.1.0",
 		decode:  (*draft).serviceDir,
