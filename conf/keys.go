@@ -228,7 +228,8 @@ There can be none with **container_cli = "systemd"**; **systemctl edit SERVICE_N
 		Name: "privileged", Type: "boolean", Default: "true",
 		Meaning: "Whether containers are privileged.",
 		Details: `Podman or Docker is run with **--privileged**. With **container_cli = "systemd"**, **false** leaves a
-sidecar the capabilities of an unprivileged container. With **docker**, an unprivileged container needs
+sidecar the capabilities of an unprivileged container, but not its walls: without an image it has the host's files, and
+with one its devices. With **docker**, an unprivileged container needs
 **container_options = ["--cap-add=SYS_ADMIN"]** to join its network namespace.`,
 		Example: "false",
 		Since:   "0.1.0",

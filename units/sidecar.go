@@ -248,7 +248,7 @@ func host(s *conf.Service) string {
 		lines += setting(name, quoteSetting(mount.Source)+":"+quoteSetting(mount.Destination))
 	}
 	if !s.Privileged {
-		lines += setting("CapabilityBoundingSet", unprivileged)
+		lines += setting("CapabilityBoundingSet", unprivileged+" "+unlikeContainers)
 	}
 	return lines + logDir(s)
 }
