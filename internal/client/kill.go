@@ -26,6 +26,11 @@ import (
 // stop and its container to be removed.
 const killTimeout = 2 * time.Minute
 
+// awayTime is how long the socket of the service that the process seems to be of
+// may be away: longer than a restart takes. A request to signal is not spooled,
+// since nobody knows whose pid it is by then.
+const awayTime = 5 * time.Second
+
 func killFlags(serviceDir *string) *flag.FlagSet {
 	flags := flag.NewFlagSet("", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -109,7 +114,11 @@ func kill(serviceDir string, pid, signal int) error {
 	notASidecar := 0
 	for _, socket := range sockets {
 		service := path.Base(path.Dir(socket))
-		err := signalBy(socket, pid, signal)
+		wait := time.Duration(0)
+		if socket == likely {
+			wait = awayTime
+		}
+		err := signalBy(socket, pid, signal, wait)
 		if err == nil {
 			return nil
 		}
@@ -148,13 +157,18 @@ func likelySocket(serviceDir string, pid int) string {
 // signalBy asks one service, again if its activator is gone in the middle of
 // the call. The signal may have been sent by then: HUP twice is harmless, and
 // where there is no process any more that KILL or TERM was for, that is what the
-// caller wanted.
-func signalBy(socket string, pid, signal int) error {
+// caller wanted. For a socket that is away it waits for some time.
+func signalBy(socket string, pid, signal int, wait time.Duration) error {
 	request := protocol.Signal{PID: pid, Signal: signal}
-	deadline := time.Now().Add(killTimeout)
+	began := time.Now()
+	deadline := began.Add(killTimeout)
 	again := false
 	for {
 		err := call(socket, protocol.MethodSignal, &request, nil, deadline)
+		if away(err) && time.Since(began) < wait {
+			time.Sleep(retry)
+			continue
+		}
 		if err == nil || errors.Is(err, os.ErrPermission) || away(err) || !time.Now().Before(deadline) {
 			return err
 		}

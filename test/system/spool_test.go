@@ -67,6 +67,31 @@ func TestSpoolWaits(t *testing.T) {
 	s.check(n)
 }
 
+// A kill script waits for a socket that is being restarted.
+func TestKillWaits(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	n := s.netns()
+	pid := s.start(n)
+	s.away()
+	var kill sync.WaitGroup
+	kill.Go(func() {
+		if r := s.kill("9", pid); r.status != 0 {
+			t.Errorf("exit status %d\n%s", r.status, r.stderr)
+		}
+	})
+	time.Sleep(time.Second)
+	must(t, "systemctl", "start", "tripleo-wrappers.target")
+	kill.Wait()
+	s.gone(n, pid)
+
+	pid = s.start(n)
+	s.away()
+	if r := s.kill("9", pid); r.status != 1 || !strings.Contains(r.stderr, "connection refused") {
+		t.Errorf("without a socket: exit status %d\n%s", r.status, r.stderr)
+	}
+	s.check(n)
+}
+
 // The lines of the role's shell wrapper, which knows no lock of ours.
 func TestRoleSpool(t *testing.T) {
 	forEngines(t, func(t *testing.T, engine string) {
