@@ -26,7 +26,7 @@ const (
 	soakNamespaces = 12               // of each worker
 	goneTime       = 15 * time.Second // within which a sidecar that was killed has to be gone
 	settleTime     = 2 * time.Minute  // within which the host has to be as it was
-	attackTime     = 15 * time.Minute // of all attacks together
+	attackTime     = 25 * time.Minute // of all attacks together
 	// memoryGrowth is what systemd may have grown, in bytes: a heap is never
 	// twice the same.
 	memoryGrowth = 1 << 20
