@@ -326,6 +326,10 @@ func runSoak(length time.Duration, seed uint64, attacks, report string) (well bo
 		s.end()
 	}
 	sh("podman run --rm --privileged --pid=host --network=host localhost/agent true; podman secret ls; journalctl --sync")
+	// An agent that is not privileged is run by runc; see useRunc in test/system.
+	sh(`printf '[engine]\nruntime = "runc"\n[containers]\npids_limit = 0\n' >/run/runc.conf
+CONTAINERS_CONF=/run/runc.conf podman run --rm --cap-add=SYS_ADMIN --pid=host --network=host localhost/agent true
+rm /run/runc.conf; test -e /run/runc`)
 	sh("systemctl daemon-reexec")
 	k.empty = takeInventory()
 	random := rand.New(rand.NewPCG(seed, 0))
