@@ -88,11 +88,8 @@ func checkFileName(s string) error {
 	return nil
 }
 
-// rootDirectory is what stands before the path of a directory in image_name.
-const rootDirectory = "dir:"
-
 func checkImage(s string) error {
-	if dir, ok := strings.CutPrefix(s, rootDirectory); ok {
+	if dir, ok := strings.CutPrefix(s, layout.RootDirectory); ok {
 		if _, err := checkPath(dir); err != nil {
 			return fmt.Errorf("the path after dir: %w", err)
 		}
@@ -238,7 +235,7 @@ func (d *draft) checkPresent() {
 	if d.service.Engine == Systemd || d.wrong["image_name"] || d.wrong["container_cli"] {
 		return
 	}
-	if strings.HasPrefix(d.service.Image, rootDirectory) {
+	if strings.HasPrefix(d.service.Image, layout.RootDirectory) {
 		d.fail("image_name", `is a directory, which %s cannot run; name an image, or write container_cli = "systemd"`, d.service.Engine)
 	}
 	if d.service.Image != "" {

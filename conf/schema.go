@@ -64,7 +64,7 @@ func Schema(dropIn bool) (map[string]any, error) {
 			},
 			"then": schema{"properties": schema{"container_options": schema{"maxItems": 0}}},
 			"else": schema{
-				"properties": schema{"image_name": schema{"minLength": 1, "not": schema{"pattern": "^dir:"}}}, "required": []string{"image_name"},
+				"properties": schema{"image_name": schema{"minLength": 1, "not": schema{"pattern": "^" + layout.RootDirectory}}}, "required": []string{"image_name"},
 			},
 		}
 		table["not"] = schema{
@@ -150,8 +150,8 @@ var (
 	}
 	imageNameSchema = schema{
 		"type": "string", "anyOf": []schema{
-			{"pattern": "^$|" + image.String(), "not": schema{"pattern": "^dir:"}},
-			{"pattern": "^dir:/[" + pathSet + "]*$", "not": schema{"pattern": upwards}},
+			{"pattern": "^$|" + image.String(), "not": schema{"pattern": "^" + layout.RootDirectory}},
+			{"pattern": "^" + layout.RootDirectory + "/[" + pathSet + "]*$", "not": schema{"pattern": upwards}},
 		},
 	}
 	joinSchema = schema{

@@ -20,7 +20,6 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
-	"github.com/tripleo-wrappers/tripleo-wrappers/internal/rootfs"
 )
 
 // A Finding is something that is in the way.
@@ -53,7 +52,7 @@ func engine(ctx context.Context, s *conf.Service) []Finding {
 	}
 	tool := s.Engine
 	if s.Engine == conf.Systemd {
-		dir, ok := strings.CutPrefix(s.Image, rootfs.Directory)
+		dir, ok := strings.CutPrefix(s.Image, layout.RootDirectory)
 		switch {
 		case ok:
 			return missing("image_name", dir, "the root file system has to be there")

@@ -185,7 +185,7 @@ func state(s *protocol.Sidecar) State {
 // engineOf returns the service as the engine sees it that knows its image: where
 // systemd runs its sidecars in an image, that is Podman.
 func engineOf(service *conf.Service) *conf.Service {
-	if service.Engine != conf.Systemd || service.Image == "" || strings.HasPrefix(service.Image, rootfs.Directory) {
+	if service.Engine != conf.Systemd || service.Image == "" || strings.HasPrefix(service.Image, layout.RootDirectory) {
 		return service
 	}
 	other := *service

@@ -81,6 +81,9 @@ func SpoolsTaken() []string {
 // first process of a sidecar, which request it is started for.
 const RequestVariable = "TRIPLEO_WRAPPERS_REQUEST"
 
+// RootDirectory stands before the path of a root file system in image_name.
+const RootDirectory = "dir:"
+
 // PodmanNetwork is podman run's option for a network namespace, up to its path.
 const PodmanNetwork = "--network=ns:"
 

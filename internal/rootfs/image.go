@@ -20,9 +20,6 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
 )
 
-// Directory stands before the path of an image that is a directory.
-const Directory = "dir:"
-
 // An Image is what is known of an image. It is kept as JSON.
 type Image struct {
 	Name       string
@@ -41,7 +38,7 @@ type Image struct {
 // lookUp asks Podman for an image, which is pulled if it is not there, as
 // podman run does. That takes a few calls, and is done once for an image.
 func lookUp(ctx context.Context, service, name string) (*Image, error) {
-	if dir, ok := strings.CutPrefix(name, Directory); ok {
+	if dir, ok := strings.CutPrefix(name, layout.RootDirectory); ok {
 		return &Image{Name: name, Layers: []string{dir}, WorkingDir: "/"}, nil
 	}
 	index, err := podman(ctx, "info", "--format={{.Store.GraphRoot}}/{{.Store.GraphDriverName}}-images/images.json")
