@@ -54,7 +54,7 @@ func RenderSet(set conf.Set) []units.File {
 
 // Write writes units below a directory, each at once or not at all, and goes
 // on after an error. It returns all errors.
-func Write(dir string, files []units.File) error {
+func Write(dir string, files []units.File) []error {
 	var errs []error
 	made := map[string]bool{}
 	for _, file := range files {
@@ -70,7 +70,7 @@ func Write(dir string, files []units.File) error {
 			errs = append(errs, fmt.Errorf("writing unit %s: %w", file.Name, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 // write makes a link or a file, at once or not at all, so that whoever reads or

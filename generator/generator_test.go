@@ -53,8 +53,8 @@ func TestGolden(t *testing.T) {
 				fmt.Fprintln(&problems, problem)
 			}
 			dir := filepath.Join(t.TempDir(), "normal")
-			if err := generator.Write(dir, files); err != nil {
-				t.Fatal(err)
+			if errs := generator.Write(dir, files); errs != nil {
+				t.Fatal(errs)
 			}
 			if *update {
 				writeGolden(t, dir, problems.String())
@@ -240,8 +240,8 @@ func verify(dir, unit string) (string, error) {
 
 func TestWriteModes(t *testing.T) {
 	dir := t.TempDir()
-	if err := generator.Write(dir, []units.File{{Name: "a.target.d/b.conf", Text: "x"}}); err != nil {
-		t.Fatal(err)
+	if errs := generator.Write(dir, []units.File{{Name: "a.target.d/b.conf", Text: "x"}}); errs != nil {
+		t.Fatal(errs)
 	}
 	for name, want := range map[string]fs.FileMode{"a.target.d": 0o755 | fs.ModeDir, "a.target.d/b.conf": 0o644} {
 		info, err := os.Stat(filepath.Join(dir, name))
@@ -262,7 +262,7 @@ func TestWriteIsAtomic(t *testing.T) {
 	versions := []string{strings.Repeat("a", 1<<20), strings.Repeat("b", 1<<19)}
 	dir := t.TempDir()
 	write := func(version string) error {
-		return generator.Write(dir, []units.File{{Name: name, Text: version}, {Name: link, Link: "../" + name}})
+		return errors.Join(generator.Write(dir, []units.File{{Name: name, Text: version}, {Name: link, Link: "../" + name}})...)
 	}
 	if err := write(versions[0]); err != nil {
 		t.Fatal(err)
@@ -329,13 +329,10 @@ func TestWriteGoesOnAfterAnError(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err := generator.Write(dir, files)
-	if err == nil {
-		t.Fatal("no error")
-	}
+	errs := generator.Write(dir, files)
 	for _, name := range []string{"in-the-way.service", "link-in-the-way.service", "file.target.d"} {
-		if !strings.Contains(err.Error(), name) {
-			t.Errorf("error does not name %s: %v", name, err)
+		if len(errs) != 3 || !slices.ContainsFunc(errs, func(err error) bool { return strings.Contains(err.Error(), name) }) {
+			t.Errorf("no error of its own names %s: %v", name, errs)
 		}
 	}
 	want := map[string]string{"a.service": "a", "z.service": "z"}
@@ -362,8 +359,8 @@ func TestNothingOutsideTheDirectory(t *testing.T) {
 			t.Chdir(host)
 			before := stamps(t, host, dir)
 			files, _ := generator.Render(host)
-			if err := generator.Write(dir, files); err != nil {
-				t.Fatal(err)
+			if errs := generator.Write(dir, files); errs != nil {
+				t.Fatal(errs)
 			}
 			if diff := cmp.Diff(before, stamps(t, host, dir)); diff != "" {
 				t.Errorf("the host has changed (-before +after):\n%s", diff)

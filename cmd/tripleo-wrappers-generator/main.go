@@ -89,19 +89,22 @@ func run(args []string, stdout io.Writer, stderr *os.File) int {
 
 	files, set := generator.Render(o.root)
 	log := stderr
+	var errs []error
 	if o.dryRun {
-		err = generator.Print(stdout, files)
+		if err := generator.Print(stdout, files); err != nil {
+			errs = []error{err}
+		}
 	} else {
-		err = generator.Write(flags.Arg(0), files)
+		errs = generator.Write(flags.Arg(0), files)
 		log = kernelLog(stderr)
 	}
 	for _, problem := range set.Problems() {
 		complain(log, problem)
 	}
-	for _, problem := range single(err) {
-		complain(log, problem)
+	for _, err := range errs {
+		complain(log, err)
 	}
-	if err != nil || len(set.Broken) > 0 {
+	if len(errs) > 0 || len(set.Broken) > 0 {
 		return exitError
 	}
 	return exitOK
@@ -118,17 +121,6 @@ func kernelLog(stderr *os.File) *os.File {
 		return stderr
 	}
 	return kmsg // closed by our end
-}
-
-// single returns the errors that err joins, or itself.
-func single(err error) []error {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
 }
 
 // complain writes one message.
