@@ -17,9 +17,13 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
 )
 
-// failure makes an error of the interface.
+// failure makes an error of the interface, which fits into a reply whatever it
+// quotes.
 func failure(name string, parameters protocol.Failure) *varlink.Error {
 	parameters.Message = journal.Cut(parameters.Message, longestMessage)
+	for i, line := range parameters.Log {
+		parameters.Log[i] = journal.Cut(line, longestReason)
+	}
 	return &varlink.Error{Name: name, Parameters: parameters}
 }
 

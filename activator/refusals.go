@@ -34,9 +34,9 @@ const (
 	// longestReason is how much of an error is logged, in bytes. It may quote
 	// arguments, and names in a spool, of some megabytes.
 	longestReason = 4096
-	// longestMessage is how much of an error the caller gets, in bytes: in JSON,
-	// where a byte may be six, it has to fit into a message with the lines that
-	// the sidecar wrote last.
+	// longestMessage is how much of an error the caller gets, in bytes, and
+	// longestReason how much of each line that the sidecar wrote last: in JSON,
+	// where a byte may be six, both together have to fit into a reply.
 	longestMessage = 64 << 10
 )
 

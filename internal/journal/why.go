@@ -34,8 +34,6 @@ const (
 	// maxLines is how many of a unit's last lines a failure has: enough for a
 	// message with its context, few enough for an agent's log.
 	maxLines = 10
-	// maxLine is how much of a line it has, in bytes.
-	maxLine = 4096
 	// maxEntries bounds how much of the journal is read.
 	maxEntries = 200
 )
@@ -156,9 +154,6 @@ func why(unit string, entries []Entry) Failure {
 	}
 	if extra := len(failure.Lines) - maxLines; extra > 0 {
 		failure.Lines = failure.Lines[extra:]
-	}
-	for i, line := range failure.Lines {
-		failure.Lines[i] = Cut(line, maxLine)
 	}
 	return failure
 }
