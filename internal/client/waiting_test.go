@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/readiness"
+)
+
+// Who waits for a spooled request goes by the name that it was spooled with: to look
+// for it again, among all others, at each try would take the time of the host. This
+// process is in a network namespace without a name.
+func TestReadySinceSpooled(t *testing.T) {
+	dir := t.TempDir()
+	pidFile := filepath.Join(dir, "qdhcp-1.pid")
+	w := &wrapper{
+		service: &options.Service{Ready: readiness.Rule{PIDFile: dir + "/{netns}.pid"}},
+		netns:   "qdhcp-1",
+	}
+	then := time.Now()
+	if w.readySince(then) {
+		t.Error("ready without a pid file")
+	}
+	if err := os.WriteFile(pidFile, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !w.readySince(then) {
+		t.Error("not ready with a pid file that is new and names a process")
+	}
+	if w.readySince(time.Now().Add(time.Minute)) {
+		t.Error("ready with a pid file that was there before")
+	}
+}
+
+func TestPause(t *testing.T) {
+	for waited, want := range map[time.Duration]time.Duration{0: retry, 2 * time.Second: 200 * time.Millisecond, time.Hour: maxRetry} {
+		if got := pause(time.Now().Add(-waited)); got < want || got > want+10*time.Millisecond {
+			t.Errorf("after %v: %v, want %v", waited, got, want)
+		}
+	}
+	if got := pause(time.Time{}); got != retry {
+		t.Errorf("before anything is spooled: %v, want %v", got, retry)
+	}
+}
