@@ -289,7 +289,7 @@ func (a *Activator) awaitEarlier(ctx context.Context, s *sidecar, state manager.
 	if !state.Active() {
 		// It is started again, and has not been ready since.
 		recorded.ready, recorded.when = false, time.Now()
-		_ = os.Remove(layout.ReadyFile(a.service.Name, s.netns))
+		_ = os.Remove(layout.ReadyFile(a.service.Name, s.netns)) // for an activator after this one, which else starts it twice
 		if state, err = a.startUnit(ctx, state.Unit); err != nil {
 			return 0, err
 		}

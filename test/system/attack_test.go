@@ -984,8 +984,15 @@ func attackProc(t *testing.T) {
 	eventually(t, "the agent sees the files of a process with no more capabilities than its own", func() bool {
 		return agent.looksInto(pid).status == 0
 	})
-	if r := agent.looksInto(s.activator()); r.status == 0 || !strings.Contains(r.stderr, "ermission denied") {
-		t.Errorf("of the activator: exit status %d, %s", r.status, r.stderr)
+	sleeping := define(t, "systemd", "cmd = [\"sleep\", \"1000\"]\nprivileged = false\n")
+	n := sleeping.netns()
+	if r := sleeping.call(n); r.status != 0 {
+		t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+	}
+	for of, pid := range map[string]int{"the activator": s.activator(), "a sidecar": sleeping.mainPID(n)} {
+		if r := agent.looksInto(pid); r.status == 0 || !strings.Contains(r.stderr, "ermission denied") {
+			t.Errorf("of %s: exit status %d, %s", of, r.status, r.stderr)
+		}
 	}
 }
 

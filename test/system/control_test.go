@@ -223,6 +223,7 @@ func TestControlStatus(t *testing.T) {
 	// By the name of its unit.
 	mention(t, control(t, 3, "status", s.unit(n.name)), s.name+" in "+n.name)
 	mention(t, control(t, 0, "logs", s.unit(n.name)), "asked for by process")
+	mention(t, control(t, 0, "logs", s.name+".service"), "asked for by process")
 	mention(t, control(t, 4, "restart", s.unit(n.name), "--all"), "a sidecar is named by service and network namespace: "+s.name+" "+n.name)
 
 	// A socket that is away, for which nobody has to wait.
@@ -711,9 +712,11 @@ func TestControlRunCommand(t *testing.T) {
 	s := define(t, "systemd", dnsmasq)
 	n := s.netns()
 	pid := s.start(n, "--domain=two words", "--txt-record=$HOME,%i")
-	words := must(t, "sh", "-c", "eval printf '%s\\\\n' \"$(tripleo-wrapperctl run-command "+s.name+" "+n.name+")\"")
-	if got, want := words, strings.Join(cmdline(t, pid), "\n"); got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
+	for _, name := range []string{s.name, s.name + ".service"} {
+		words := must(t, "sh", "-c", "eval printf '%s\\\\n' \"$(tripleo-wrapperctl run-command "+name+" "+n.name+")\"")
+		if got, want := words, strings.Join(cmdline(t, pid), "\n"); got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
+		}
 	}
 	mention(t, control(t, 0, "cat", s.name), "# "+s.name+"@.service", "ExecStart=")
 }

@@ -322,9 +322,7 @@ func TestSpoolBehindRunning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(s.state("processes"), append(line, '\n'), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	spoolFor(t, s, string(line)+"\n")
 	eventually(t, "the request is dropped", func() bool {
 		return strings.Contains(must(t, "journalctl", "--quiet", "--output=cat", "REQUEST_ID="+id), "a later request has been served already")
 	})
