@@ -58,7 +58,7 @@ func (s *service) unprivilegedAgent(t *testing.T) *agent {
 	})
 }
 
-func (s *service) agentWith(t *testing.T, run []string, shared ...*service) *agent {
+func (s *service) agentWith(t *testing.T, podmanRun []string, shared ...*service) *agent {
 	t.Helper()
 	agents.Add(1)
 	own, err := os.Executable()
@@ -67,14 +67,14 @@ func (s *service) agentWith(t *testing.T, run []string, shared ...*service) *age
 	}
 	s.netns() // after the first of which /run/netns is there, and shared
 	a := &agent{t, s, "agent-" + s.name}
-	command := append(run, "--detach", "--name="+a.name, "--pid=host", "--network=host",
+	command := append(podmanRun, "--detach", "--name="+a.name, "--pid=host", "--network=host",
 		"--volume=/run/netns:/run/netns:shared", "--volume="+own+":"+agentProgram+":ro",
 		"--volume="+s.state("wrapper")+":/usr/local/bin/dnsmasq:ro")
 	for _, service := range append(shared, s) {
 		command = append(command, "--volume="+service.dir+":"+service.dir+":shared")
 	}
 	must(t, append(command, "localhost/agent", "sleep", "1000")...)
-	t.Cleanup(func() { must(t, "podman", "rm", "--force", "--time=0", a.name) })
+	t.Cleanup(func() { run(t, "podman", "rm", "--force", "--time=0", a.name) })
 	return a
 }
 
