@@ -23,13 +23,20 @@ const (
 	lastLook  = 100 * time.Millisecond
 )
 
+// restTime is how long a command that has written its pid file has to be at rest
+// to count as ready. One may still fail on what it does after that: dnsmasq opens
+// its log, gives up its privileges and looks for the TFTP directory (main in
+// dnsmasq.c), none of which lets it rest.
+const restTime = 5 * time.Millisecond
+
 // errEnded is why a sidecar is not ready that is not up any more. Whether its
 // end is seen in the result of its start or after it is a matter of chance.
 var errEnded = errors.New("it ended before it was ready")
 
 // awaitReady waits until a sidecar that systemd has started is ready, and
 // returns the main process of its unit. It fails as soon as the sidecar is not
-// up any more, and at the deadline.
+// up any more, and at the deadline. After that, one whose pid files are there is
+// ready if it lives: a deadline that has passed is for one that has been ready.
 func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.State, deadline time.Time) (main int, err error) {
 	if !state.Active() {
 		return 0, errEnded
@@ -40,6 +47,7 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 	}
 	var settled time.Time // asked for where it matters
 	said := ""
+	var slept uint64 // as proc.Asleep tells
 	for look := firstLook; ; look = min(2*look, lastLook) {
 		alive := a.processAlive(s, main)
 		if !alive {
@@ -56,7 +64,7 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 				return 0, errEnded
 			}
 		}
-		waitingFor, itself := a.notReady(s, main)
+		waitingFor, command := a.notReady(s, main)
 		if waitingFor != said {
 			s.log.Debug("not ready yet: " + waitingFor)
 			said = waitingFor
@@ -65,7 +73,19 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 			settled = time.Now().Add(settleTime) // a command may end once it has written its pid file
 		}
 		if alive && waitingFor == "" {
-			if !itself && settled.IsZero() {
+			now := time.Now()
+			switch {
+			case command != 0:
+				if settled.IsZero() {
+					settled = now.Add(settleTime)
+				}
+				before := slept
+				slept = proc.Asleep(command)
+				if slept != 0 && slept == before || now.After(deadline) {
+					return main, nil
+				}
+				look = restTime
+			case settled.IsZero():
 				since, err := a.systemd.ActiveSince(ctx, state.Unit)
 				if err != nil {
 					return 0, err
@@ -78,7 +98,7 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 				}
 				settled = time.UnixMicro(since).Add(settleTime)
 			}
-			if itself || time.Now().After(settled) {
+			if now.After(settled) {
 				return main, nil
 			}
 		}
@@ -107,17 +127,17 @@ func (a *Activator) processAlive(s *sidecar, main int) bool {
 	return a.processes.Command(s.netns, main) != 0
 }
 
-// notReady says what a sidecar is still waited for; nothing when it is ready. It
-// also says whether a pid file names the sidecar's command itself. Where none
-// does, the command may be about to end: one that leaves the foreground has
-// another process behind it that the pid file names, and that dies with it.
-func (a *Activator) notReady(s *sidecar, main int) (waitingFor string, itself bool) {
+// notReady says what a sidecar is still waited for; nothing when its pid files are
+// there. It also returns the sidecar's command where a pid file names that, else 0.
+// Where none does, the command may be about to end: one that leaves the foreground
+// has another process behind it that the pid file names, and that dies with it.
+func (a *Activator) notReady(s *sidecar, main int) (waitingFor string, command int) {
 	if len(s.pidFiles) == 0 {
-		return "", false
+		return "", 0
 	}
 	dir, err := beneath.Open(a.service.Dir)
 	if err != nil {
-		return err.Error(), false
+		return err.Error(), 0
 	}
 	defer dir.Close()
 	var missing []string
@@ -127,9 +147,11 @@ func (a *Activator) notReady(s *sidecar, main int) (waitingFor string, itself bo
 			missing = append(missing, err.Error())
 			continue
 		}
-		itself = itself || a.processes.IsCommand(s.netns, main, pid)
+		if a.processes.IsCommand(s.netns, main, pid) {
+			command = pid
+		}
 	}
-	return strings.Join(missing, "; "), itself
+	return strings.Join(missing, "; "), command
 }
 
 // processNamedIn returns the process that a pid file names, or what keeps that

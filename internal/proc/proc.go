@@ -40,6 +40,41 @@ func Alive(pid int) bool {
 	return err == nil && state != 'Z' && state != 'X' && flags&(flagExiting|flagSignaled) == 0
 }
 
+// Asleep returns how often a process that is asleep has stopped running so far,
+// of itself or for others (proc_pid_status(5), *_ctxt_switches); 0 for one that is
+// not asleep. One that tells the same twice has not run in between.
+func Asleep(pid int) uint64 {
+	status, err := os.ReadFile(file(pid, "status"))
+	if err != nil {
+		return 0
+	}
+	return asleep(status)
+}
+
+// asleep finds what Asleep returns in a /proc/PID/status.
+func asleep(status []byte) uint64 {
+	var switches uint64
+	sleeps := false
+	for line := range bytes.Lines(status) {
+		name, value, _ := strings.Cut(string(line), ":")
+		value = strings.TrimSpace(value)
+		switch name {
+		case "State":
+			sleeps = strings.HasPrefix(value, "S")
+		case "voluntary_ctxt_switches", "nonvoluntary_ctxt_switches":
+			n, err := strconv.ParseUint(value, 10, 64)
+			if err != nil {
+				return 0
+			}
+			switches += n
+		}
+	}
+	if !sleeps {
+		return 0
+	}
+	return switches
+}
+
 // killPending says whether SIGKILL is among the pending signals of a
 // /proc/PID/status.
 func killPending(status []byte) bool {

@@ -92,6 +92,52 @@ func TestKillPending(t *testing.T) {
 	}
 }
 
+func TestAsleep(t *testing.T) {
+	sleeper := child(t, "sleep", "1000")
+	busy := child(t, "sh", "-c", "while :; do :; done")
+	deadline := time.Now().Add(10 * time.Second)
+	slept, before := Asleep(sleeper.Process.Pid), uint64(0)
+	for slept == 0 || slept != before {
+		if time.Now().After(deadline) {
+			t.Fatal("a process that sleeps is never asleep")
+		}
+		time.Sleep(20 * time.Millisecond)
+		slept, before = Asleep(sleeper.Process.Pid), slept
+	}
+	for range 20 { // by now it is in its loop
+		if got := Asleep(busy.Process.Pid); got != 0 {
+			t.Errorf("one that runs is asleep: %d", got)
+		}
+	}
+	if err := sleeper.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = sleeper.Wait() // that it was killed is no news
+	if got := Asleep(sleeper.Process.Pid); got != 0 {
+		t.Errorf("one that is gone is asleep: %d", got)
+	}
+}
+
+func TestAsleepOfStatus(t *testing.T) {
+	tests := []struct {
+		name, status string
+		want         uint64
+	}{
+		{"asleep", "Name:\ta\nState:\tS (sleeping)\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t3\n", 15},
+		{"runs", "State:\tR (running)\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t3\n", 0},
+		{"waits for a disk", "State:\tD (disk sleep)\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t3\n", 0},
+		{"stopped", "State:\tT (stopped)\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t3\n", 0},
+		{"a name like it", "Name:\tState: S\nState:\tR (running)\nvoluntary_ctxt_switches:\t12\n", 0},
+		{"empty", "", 0},
+		{"no number", "State:\tS (sleeping)\nvoluntary_ctxt_switches:\tx\n", 0},
+	}
+	for _, test := range tests {
+		if got := asleep([]byte(test.status)); got != test.want {
+			t.Errorf("%s: %d, want %d", test.name, got, test.want)
+		}
+	}
+}
+
 func TestUnitOfCgroup(t *testing.T) {
 	tests := []struct{ name, cgroups, want string }{
 		{"version 2", "0::/system.slice/dnsmasq.service\n", "dnsmasq.service"},

@@ -401,6 +401,32 @@ func TestSlowCleanup(t *testing.T) {
 	}
 }
 
+// A helper writes its pid file before it has done all that can fail: dnsmasq opens
+// its log after it. One that ends then was never ready, however long it takes.
+func TestEndsAfterPIDFile(t *testing.T) {
+	slow := strings.Replace(dnsmasq, `"/usr/sbin/dnsmasq -k"`, `["/bin/sh", "-c", """
+for argument; do
+    case $argument in --pid-file=*) echo $$ > "${argument#*=}" ;; esac
+done
+i=0
+while [ $i -lt 50000 ]; do i=$((i + 1)); done
+exit 3""", "sh"]`, 1)
+	for _, engine := range []string{"podman", "systemd", "image", "docker"} {
+		t.Run(engine, func(t *testing.T) {
+			for text, want := range map[string]string{dnsmasq: "cannot open log", slow: "exit status 3"} {
+				s := define(t, engine, text)
+				for range 5 {
+					n := s.netns()
+					r := s.call(n, n.arguments("--log-facility=/not/there")...)
+					if r.status != 3 || !strings.Contains(r.stderr, want) {
+						t.Errorf("%s\nexit status %d\n%s", text, r.status, r.stderr)
+					}
+				}
+			}
+		})
+	}
+}
+
 // A helper that leaves the foreground takes its container with it, which the
 // caller is told, also where that takes a while and a pid file names a process
 // that is there.
