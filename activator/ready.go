@@ -23,12 +23,6 @@ const (
 	lastLook  = 100 * time.Millisecond
 )
 
-// restTime is how long a command that has written its pid file has to be at rest
-// to count as ready. One may still fail on what it does after that: dnsmasq opens
-// its log, gives up its privileges and looks for the TFTP directory (main in
-// dnsmasq.c), none of which lets it rest.
-const restTime = 5 * time.Millisecond
-
 // errEnded is why a sidecar is not ready that is not up any more. Whether its
 // end is seen in the result of its start or after it is a matter of chance.
 var errEnded = errors.New("it ended before it was ready")
@@ -46,13 +40,13 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 		return 0, err
 	}
 	var settled time.Time // asked for where it matters
+	var rest readiness.Rest
 	said := ""
-	var slept uint64 // as proc.Asleep tells
 	for look := firstLook; ; look = min(2*look, lastLook) {
 		alive := a.processAlive(s, main)
 		if !alive {
 			if len(s.pidFiles) == 0 {
-				settled = time.Now().Add(settleTime) // Docker takes its time to start it
+				settled = time.Now().Add(readiness.SettleTime) // Docker takes its time to start it
 			}
 			// Only the unit's own word counts, and with it there is an exit
 			// status to tell and last words in the journal.
@@ -70,22 +64,11 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 			said = waitingFor
 		}
 		if waitingFor != "" {
-			settled = time.Now().Add(settleTime) // a command may end once it has written its pid file
+			settled = time.Now().Add(readiness.SettleTime) // a command may end once it has written its pid file
+			rest = readiness.Rest{}
 		}
 		if alive && waitingFor == "" {
-			now := time.Now()
-			switch {
-			case command != 0:
-				if settled.IsZero() {
-					settled = now.Add(settleTime)
-				}
-				before := slept
-				slept = proc.Asleep(command)
-				if slept != 0 && slept == before || now.After(deadline) {
-					return main, nil
-				}
-				look = restTime
-			case settled.IsZero():
+			if command == 0 && settled.IsZero() {
 				since, err := a.systemd.ActiveSince(ctx, state.Unit)
 				if err != nil {
 					return 0, err
@@ -96,10 +79,14 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 					// asked about never was up.
 					return 0, errEnded
 				}
-				settled = time.UnixMicro(since).Add(settleTime)
+				settled = time.UnixMicro(since).Add(readiness.SettleTime)
 			}
-			if now.After(settled) {
+			if command == 0 && time.Now().After(settled) ||
+				command != 0 && (rest.Reached(command) || time.Now().After(deadline)) {
 				return main, nil
+			}
+			if command != 0 {
+				look = readiness.RestTime
 			}
 		}
 		if time.Now().After(deadline) {

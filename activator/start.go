@@ -38,9 +38,6 @@ const (
 	stopTimeout = 60 * time.Second
 	// whyTimeout bounds finding out why a sidecar failed.
 	whyTimeout = 10 * time.Second
-	// settleTime is how long a sidecar without a pid file has to live to count
-	// as ready: longer than a program takes that does not like its arguments.
-	settleTime = 500 * time.Millisecond
 )
 
 // A sidecar is what a request asks for.

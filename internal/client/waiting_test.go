@@ -4,6 +4,7 @@ package client
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -23,18 +24,35 @@ func TestReadySinceSpooled(t *testing.T) {
 		service: &options.Service{Ready: readiness.Rule{PIDFile: dir + "/{netns}.pid"}},
 		netns:   "qdhcp-1",
 	}
-	then := time.Now()
-	if w.readySince(then) {
-		t.Error("ready without a pid file")
-	}
-	if err := os.WriteFile(pidFile, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+	sleeper := exec.Command("sleep", "1000")
+	if err := sleeper.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if !w.readySince(then) {
-		t.Error("not ready with a pid file that is new and names a process")
+	defer func() {
+		_ = sleeper.Process.Kill()
+		_ = sleeper.Wait() // that it was killed is no news
+	}()
+	var rest readiness.Rest
+	then := time.Now()
+	if w.readySince(then, &rest) {
+		t.Error("ready without a pid file")
 	}
-	if w.readySince(time.Now().Add(time.Minute)) {
+	if err := os.WriteFile(pidFile, []byte(strconv.Itoa(sleeper.Process.Pid)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if w.readySince(then, &rest) {
+		t.Error("ready with a pid file that is new, at the first look")
+	}
+	for deadline := time.Now().Add(10 * time.Second); !w.readySince(then, &rest); time.Sleep(retry) {
+		if time.Now().After(deadline) {
+			t.Fatal("not ready with a pid file that is new and names a process")
+		}
+	}
+	if w.readySince(time.Now().Add(time.Minute), &rest) {
 		t.Error("ready with a pid file that was there before")
+	}
+	if rest != (readiness.Rest{}) {
+		t.Error("a process that is not looked at rests")
 	}
 }
 

@@ -127,6 +127,7 @@ func (w *wrapper) run() int {
 	socket := path.Join(layout.StateDir(w.service.Dir, w.service.Name), layout.Socket)
 	deadline := time.Now().Add(w.service.ReadyTimeout + queueTime)
 	var spooled time.Time // when the request was spooled; zero when it was not
+	var rest readiness.Rest
 	for breaks := 0; ; {
 		err := call(socket, protocol.MethodStart, &w.request, nil, time.Now().Add(w.service.ReadyTimeout+queueTime))
 		if err == nil {
@@ -141,7 +142,7 @@ func (w *wrapper) run() int {
 			return w.tooLarge(err)
 		}
 		switch {
-		case !spooled.IsZero() && w.readySince(spooled):
+		case !spooled.IsZero() && w.readySince(spooled, &rest):
 			return exitOK
 		case !time.Now().Before(deadline):
 			return w.gaveUp(err, !spooled.IsZero())
@@ -253,22 +254,24 @@ func ownNetns() (string, error) {
 }
 
 // readySince says whether the sidecar of a spooled request has written its pid
-// files since then, as far as this process can see. The host looks more closely.
-func (w *wrapper) readySince(then time.Time) bool {
+// files since then and come to rest, as far as this process can see. The host looks
+// more closely. It is asked again and again, with the same rest.
+func (w *wrapper) readySince(then time.Time, rest *readiness.Rest) bool {
 	files, err := w.service.Ready.PIDFiles(w.arguments, w.netns)
 	if err != nil || len(files) == 0 {
 		return false
 	}
+	var pids []int
 	for _, file := range files {
 		pid, changed, err := readPID(file)
-		if err != nil || changed.Before(then.Add(-clockStep)) {
-			return false // left over by an earlier one
-		}
-		if !proc.Alive(pid) {
+		// One from before was left over by an earlier sidecar.
+		if err != nil || changed.Before(then.Add(-clockStep)) || !proc.Alive(pid) {
+			*rest = readiness.Rest{}
 			return false
 		}
+		pids = append(pids, pid)
 	}
-	return true
+	return rest.Reached(pids...)
 }
 
 // readPID reads a pid file, and when it was written. It waits for no fifo's

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package readiness
+
+import (
+	"time"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
+)
+
+const (
+	// RestTime is how long a command that has written its pid file has to be asleep
+	// to count as ready. One may still fail on what it does after that: dnsmasq opens
+	// its log, gives up its privileges and looks for the TFTP directory (main in
+	// dnsmasq.c), none of which lets it rest.
+	RestTime = 5 * time.Millisecond
+	// SettleTime is how long a sidecar has to live to count as ready where nothing
+	// else tells: longer than a program takes that does not like its arguments.
+	SettleTime = 500 * time.Millisecond
+)
+
+// A Rest watches processes that have written their pid files come to rest.
+type Rest struct {
+	began time.Time
+	slept uint64 // as proc.Asleep tells, together; 0 where one was not asleep
+}
+
+// Reached says whether all of the processes have been asleep since it was asked
+// last, which is to be RestTime ago or more, or were asked for first more than
+// SettleTime ago: a helper that is busy from the start never rests. Who asks
+// knows that they live.
+func (r *Rest) Reached(pids ...int) bool {
+	if r.began.IsZero() {
+		r.began = time.Now()
+	}
+	before := r.slept
+	r.slept = 0
+	for _, pid := range pids {
+		slept := proc.Asleep(pid)
+		if slept == 0 {
+			r.slept = 0
+			break
+		}
+		r.slept += slept
+	}
+	return r.slept != 0 && r.slept == before || time.Since(r.began) > SettleTime
+}
