@@ -12,8 +12,9 @@ const (
 	// RestTime is how long a command that has written its pid file has to be asleep
 	// to count as ready. One may still fail on what it does after that: dnsmasq opens
 	// its log, gives up its privileges and looks for the TFTP directory (main in
-	// dnsmasq.c), none of which lets it rest.
-	RestTime = 5 * time.Millisecond
+	// dnsmasq.c). None of that lets it rest, so that a longer time, which is part of
+	// each call, would tell no more.
+	RestTime = time.Millisecond
 	// SettleTime is how long a sidecar has to live to count as ready where nothing
 	// else tells: longer than a program takes that does not like its arguments.
 	SettleTime = 500 * time.Millisecond
