@@ -29,8 +29,8 @@ var errEnded = errors.New("it ended before it was ready")
 
 // awaitReady waits until a sidecar that systemd has started is ready, and
 // returns the main process of its unit. It fails as soon as the sidecar is not
-// up any more, and at the deadline. After that, one whose pid files are there is
-// ready if it lives: a deadline that has passed is for one that has been ready.
+// up any more, and where its pid files are not there at the deadline. A deadline
+// that has passed is for one that has been ready.
 func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.State, deadline time.Time) (main int, err error) {
 	if !state.Active() {
 		return 0, errEnded
@@ -58,7 +58,7 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 				return 0, errEnded
 			}
 		}
-		waitingFor, command := a.notReady(s, main)
+		waitingFor, named, command := a.notReady(s, main)
 		if waitingFor != said {
 			s.log.Debug("not ready yet: " + waitingFor)
 			said = waitingFor
@@ -68,7 +68,7 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 			rest = readiness.Rest{}
 		}
 		if alive && waitingFor == "" {
-			if command == 0 && settled.IsZero() {
+			if !command && settled.IsZero() {
 				since, err := a.systemd.ActiveSince(ctx, state.Unit)
 				if err != nil {
 					return 0, err
@@ -81,15 +81,13 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 				}
 				settled = time.UnixMicro(since).Add(readiness.SettleTime)
 			}
-			if command == 0 && time.Now().After(settled) ||
-				command != 0 && (rest.Reached(command) || time.Now().After(deadline)) {
+			switch {
+			case command && rest.Reached(named...), !command && time.Now().After(settled):
 				return main, nil
-			}
-			if command != 0 {
+			case command:
 				look = readiness.RestTime
 			}
-		}
-		if time.Now().After(deadline) {
+		} else if time.Now().After(deadline) {
 			if !alive {
 				return 0, errEnded
 			}
@@ -115,16 +113,17 @@ func (a *Activator) processAlive(s *sidecar, main int) bool {
 }
 
 // notReady says what a sidecar is still waited for; nothing when its pid files are
-// there. It also returns the sidecar's command where a pid file names that, else 0.
-// Where none does, the command may be about to end: one that leaves the foreground
-// has another process behind it that the pid file names, and that dies with it.
-func (a *Activator) notReady(s *sidecar, main int) (waitingFor string, command int) {
+// there. It also returns the processes that they name, and whether the sidecar's
+// command is among them. Where it is not, it may be about to end: one that leaves
+// the foreground has another process behind it that the pid file names, and that
+// dies with it.
+func (a *Activator) notReady(s *sidecar, main int) (waitingFor string, named []int, command bool) {
 	if len(s.pidFiles) == 0 {
-		return "", 0
+		return "", nil, false
 	}
 	dir, err := beneath.Open(a.service.Dir)
 	if err != nil {
-		return err.Error(), 0
+		return err.Error(), nil, false
 	}
 	defer dir.Close()
 	var missing []string
@@ -134,11 +133,10 @@ func (a *Activator) notReady(s *sidecar, main int) (waitingFor string, command i
 			missing = append(missing, err.Error())
 			continue
 		}
-		if a.processes.IsCommand(s.netns, main, pid) {
-			command = pid
-		}
+		named = append(named, pid)
+		command = command || a.processes.IsCommand(s.netns, main, pid)
 	}
-	return strings.Join(missing, "; "), command
+	return strings.Join(missing, "; "), named, command
 }
 
 // processNamedIn returns the process that a pid file names, or what keeps that

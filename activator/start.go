@@ -301,7 +301,7 @@ func (a *Activator) awaitEarlier(ctx context.Context, s *sidecar, state manager.
 		a.recordReady(s)
 		return main, nil
 	case recorded.ready:
-		waitingFor, _ := a.notReady(s, 0)
+		waitingFor, _, _ := a.notReady(s, 0)
 		return 0, fmt.Errorf("it is not ready any more: %s", cmp.Or(waitingFor, "its process has ended"))
 	}
 	return 0, err

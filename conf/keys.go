@@ -293,6 +293,7 @@ Sidecars do not depend on it.`,
 		Meaning: "Options of the command that name its pid file; the sidecar is ready when that file is there.",
 		Details: `Each of them that a call has is looked at, in the forms **--option=FILE**, **--option FILE**, **-o
 FILE** and **-oFILE**. The file has to be below **service_dir**, and to name a live process of this sidecar.
+What else is waited for is in **tripleo-wrappers**(7), READINESS.
 
 A sidecar without a pid file to wait for, because of its definition or because of the call, is ready when its
 process has lived for half a second.`,

@@ -42,7 +42,8 @@ func Alive(pid int) bool {
 
 // Asleep returns how often a process that is asleep has stopped running so far,
 // of itself or for others (proc_pid_status(5), *_ctxt_switches); 0 for one that is
-// not asleep. One that tells the same twice has not run in between.
+// not asleep. One that tells the same twice has not run in between. Of several
+// threads it tells this of the first.
 func Asleep(pid int) uint64 {
 	status, err := os.ReadFile(file(pid, "status"))
 	if err != nil {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package readiness says when a sidecar is ready: as a daemon that forks into
-// the background is when it returns, namely when its pid file names it.
-// Neutron counts on that (neutron/agent/linux/external_process.py).
+// the background is when it returns, namely when its pid file names it and it
+// has nothing left to do that may fail. Neutron counts on that
+// (neutron/agent/linux/external_process.py).
 package readiness
 
 import (

@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	// RestTime is how long a command that has written its pid file has to be asleep
-	// to count as ready. One may still fail on what it does after that: dnsmasq opens
+	// RestTime is how long a helper that has written its pid files has to be asleep
+	// to count as ready. One may still fail on what it does after that. dnsmasq opens
 	// its log, gives up its privileges and looks for the TFTP directory (main in
-	// dnsmasq.c). None of that lets it rest, so that a longer time, which is part of
-	// each call, would tell no more.
+	// dnsmasq.c); keepalived's VRRP process reads the configuration. That is work,
+	// and a longer time, which is part of each call, would tell no more of it.
 	RestTime = time.Millisecond
 	// SettleTime is how long a sidecar has to live to count as ready where nothing
 	// else tells: longer than a program takes that does not like its arguments.
@@ -29,7 +29,7 @@ type Rest struct {
 // Reached says whether all of the processes have been asleep since it was asked
 // last, which is to be RestTime ago or more, or were asked for first more than
 // SettleTime ago: a helper that is busy from the start never rests. Who asks
-// knows that they live.
+// knows that they live. Of a process with several threads the first one counts.
 func (r *Rest) Reached(pids ...int) bool {
 	if r.began.IsZero() {
 		r.began = time.Now()

@@ -430,6 +430,33 @@ exit 3""", "sh"]`, 1)
 // A helper that leaves the foreground takes its container with it, which the
 // caller is told, also where that takes a while and a pid file names a process
 // that is there.
+// keepalived has two pid files, and it is the second one's process that fails.
+func TestEndsAfterSecondPIDFile(t *testing.T) {
+	for _, engine := range []string{"systemd", "podman"} {
+		t.Run(engine, func(t *testing.T) {
+			s := define(t, engine, `
+cmd = ["/usr/sbin/keepalived", "-n", "-l", "-D"]
+[ready]
+pid_file_option = ["-p", "-r"]
+timeout = "20s"
+`)
+			file := filepath.Join(s.dir, "keepalived.conf")
+			var addresses strings.Builder // many take it some time to read
+			for i := range 5000 {
+				fmt.Fprintf(&addresses, "10.%d.%d.1/24 dev tap\n", i/250, i%250)
+			}
+			put(t, file, strings.NewReplacer("@VIPS@", addresses.String(), "interface tap", "interface away").Replace(keepalivedRouter))
+			for range 10 {
+				n := s.netns()
+				r := s.call(n, "-P", "-f", file, "-p", n.pidFile, "-r", n.pidFile+"-vrrp")
+				if r.status == 0 || !strings.Contains(r.stderr, "away") {
+					t.Errorf("exit status %d\n%s", r.status, r.stderr)
+				}
+			}
+		})
+	}
+}
+
 func TestLeavesForeground(t *testing.T) {
 	background := strings.Replace(dnsmasq, "dnsmasq -k", "dnsmasq", 1)
 	late := strings.Replace(dnsmasq, `"/usr/sbin/dnsmasq -k"`, `["/bin/sh", "-c", "sleep 1; dnsmasq \"$@\"; sleep 0.3", "sh"]`, 1)
