@@ -522,6 +522,44 @@ func requireRoot(t *testing.T) {
 	t.Skip("network namespaces are made by root only")
 }
 
+// Whose process it is, the client often cannot tell: Docker's processes are of no unit
+// of ours, and a container may have a control group namespace of its own.
+func TestKillWaitsForEachSocket(t *testing.T) {
+	t.Parallel()
+	dir := serviceDir(t)
+	other := startActivator(t, dir, "a", refusal(protocol.ErrorNotASidecar, protocol.Failure{Message: "not a sidecar of a"}))
+	socket := filepath.Join(stateDir(t, dir, "b"), layout.Socket)
+	nobody := func() {
+		listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener.SetUnlinkOnClose(false)
+		listener.Close()
+	}
+	nobody()
+	status, stderr := runClient(t, nil, "kill", "--service-dir="+dir, "--", "9", fmt.Sprint(os.Getpid()))
+	if status != 1 || !strings.Contains(stderr, "not a sidecar of a; connecting to "+socket+": connection refused") {
+		t.Errorf("exit status %d, stderr %q, want 1 and both reasons", status, stderr)
+	}
+	if calls := len(other.called()); calls != 1 {
+		t.Errorf("the one that has answered is asked %d times", calls)
+	}
+
+	var kill sync.WaitGroup
+	kill.Go(func() {
+		if status, stderr := runClient(t, nil, "kill", "--service-dir="+dir, "--", "9", fmt.Sprint(os.Getpid())); status != 0 {
+			t.Errorf("exit status %d, stderr %q, want 0 once there is an activator", status, stderr)
+		}
+	})
+	time.Sleep(500 * time.Millisecond)
+	if err := os.Remove(socket); err != nil {
+		t.Error(err)
+	}
+	startActivator(t, dir, "b", reply(protocol.Signaled{Netns: "qdhcp-1", Unit: "b@qdhcp-1.service", Gone: true}))
+	kill.Wait()
+}
+
 // The host is away: the request is left for it. Once the sidecar's pid file is
 // there, the call is a success.
 func TestWrapperSpools(t *testing.T) {
@@ -798,6 +836,20 @@ func TestKill(t *testing.T) {
 			signal:   "15",
 			want:     protocol.Signal{Signal: 15},
 			calls:    map[string]int{"a": 2},
+		},
+		{
+			name:     "the same, and another service is asked next",
+			services: map[string][]answer{"a": {""}, "b": {dead}},
+			signal:   "9",
+			want:     protocol.Signal{Signal: 9},
+			calls:    map[string]int{"a": 1, "b": 1},
+		},
+		{
+			name:     "others are asked while one's activators are gone again and again",
+			services: map[string][]answer{"a": {""}, "b": {notOurs("b")}, "c": {signaled}},
+			signal:   "HUP",
+			want:     protocol.Signal{Signal: 1},
+			calls:    map[string]int{"a": 1, "b": 1, "c": 1},
 		},
 		{
 			name:     "dead before it could be reloaded",

@@ -26,9 +26,8 @@ import (
 // stop and its container to be removed.
 const killTimeout = 2 * time.Minute
 
-// awayTime is how long the socket of the service that the process seems to be of
-// may be away: longer than a restart takes. A request to signal is not spooled,
-// since nobody knows whose pid it is by then.
+// awayTime is how long a socket may be away: longer than a restart takes. A request
+// to signal is not spooled, since nobody knows whose pid it is by then.
 const awayTime = 5 * time.Second
 
 func killFlags(serviceDir *string) *flag.FlagSet {
@@ -87,7 +86,9 @@ func parseSignal(text string) (int, error) {
 }
 
 // kill asks the services of a service_dir, which may share a kill script, until
-// one says that the process is its.
+// one says that the process is its. Those that do not answer are asked again: for
+// some time where the socket is away, and until the deadline where a connection
+// broke in the middle of the call.
 func kill(serviceDir string, pid, signal int) error {
 	if err := unix.Kill(pid, 0); errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("(%d) - No such process", pid)
@@ -100,42 +101,43 @@ func kill(serviceDir string, pid, signal int) error {
 		return fmt.Errorf("no activation socket below %s, so no sidecar of its services can be signaled; on the host: %s status",
 			serviceDir, layout.ControlProgram)
 	}
-	likely := likelySocket(serviceDir, pid)
-	slices.SortStableFunc(sockets, func(a, b string) int {
-		switch {
-		case a == likely && b != likely:
-			return -1
-		case b == likely && a != likely:
-			return 1
-		}
-		return 0
-	})
+	likelyFirst(sockets, serviceDir, pid)
+	request := &protocol.Signal{PID: pid, Signal: signal}
+	began := time.Now()
+	deadline := began.Add(killTimeout)
 	var refusals []string
-	notASidecar := 0
-	for _, socket := range sockets {
-		service := path.Base(path.Dir(socket))
-		wait := time.Duration(0)
-		if socket == likely {
-			wait = awayTime
+	notASidecar, maySent := 0, false
+	for waiting := sockets; ; {
+		var unanswered, reasons []string
+		broken := false
+		for _, socket := range waiting {
+			// Sent twice, HUP is harmless; where there is no process any more that KILL
+			// or TERM was for, that is what the caller wanted.
+			got, err := askToSignal(socket, request, deadline)
+			switch {
+			case got == done, got == noProcess && maySent && ends(signal):
+				return nil
+			case got == noProcess, got == failed:
+				return err
+			case got == isAway, got == brokeOff:
+				unanswered, reasons = append(unanswered, socket), append(reasons, err.Error())
+				if got == brokeOff {
+					broken, maySent = true, true
+				}
+			default:
+				refusals = append(refusals, err.Error())
+				if got == notIts {
+					notASidecar++
+				}
+			}
 		}
-		err := signalBy(socket, pid, signal, wait)
-		if err == nil {
-			return nil
+		now := time.Now()
+		if len(unanswered) == 0 || now.After(deadline) || !broken && now.After(began.Add(awayTime)) {
+			refusals = append(refusals, reasons...)
+			break
 		}
-		failure, name, ok := refusal(err)
-		switch {
-		case errors.Is(err, os.ErrPermission):
-			refusals = append(refusals, denied(err, service))
-		case !ok:
-			refusals = append(refusals, fmt.Sprintf("%v; %s", err, lookOnHost(service)))
-		case name == protocol.ErrorNotASidecar:
-			notASidecar++
-			refusals = append(refusals, failure.Message)
-		case name == protocol.ErrorNotAllowed:
-			refusals = append(refusals, failure.Message)
-		default:
-			return errors.New(failure.Message)
-		}
+		waiting = unanswered
+		time.Sleep(retry)
 	}
 	if notASidecar == len(sockets) {
 		refusals = append(refusals, "no wrapper started it, so it has to be signaled by whoever did; "+
@@ -144,42 +146,65 @@ func kill(serviceDir string, pid, signal int) error {
 	return errors.New(strings.Join(refusals, "; "))
 }
 
-// likelySocket guesses whose sidecar a process is. The host does not guess.
-func likelySocket(serviceDir string, pid int) string {
-	unit, err := proc.Unit(pid)
-	if err != nil {
-		return ""
-	}
-	service, _, _ := strings.Cut(unit, "@")
-	return path.Join(layout.StateDir(serviceDir, service), layout.Socket)
+// ends says whether a signal is to end a process.
+func ends(signal int) bool {
+	return signal == int(unix.SIGKILL) || signal == int(unix.SIGTERM)
 }
 
-// signalBy asks one service, again if its activator is gone in the middle of
-// the call. The signal may have been sent by then: HUP twice is harmless, and
-// where there is no process any more that KILL or TERM was for, that is what the
-// caller wanted. For a socket that is away it waits for some time.
-func signalBy(socket string, pid, signal int, wait time.Duration) error {
-	request := protocol.Signal{PID: pid, Signal: signal}
-	began := time.Now()
-	deadline := began.Add(killTimeout)
-	again := false
-	for {
-		err := call(socket, protocol.MethodSignal, &request, nil, deadline)
-		if away(err) && time.Since(began) < wait {
-			time.Sleep(retry)
-			continue
+// What a service says that is asked to signal a process.
+type answer int
+
+const (
+	done answer = iota
+	failed
+	noProcess // there is none of that pid
+	notIts    // it is of no sidecar of the service
+	refused   // the caller may not ask
+	isAway    // nobody listens
+	brokeOff  // in the middle of the call: the signal may have been sent
+)
+
+// askToSignal asks one service, once. But where it is done there is an error with
+// the reason.
+func askToSignal(socket string, request *protocol.Signal, deadline time.Time) (answer, error) {
+	err := call(socket, protocol.MethodSignal, request, nil, deadline)
+	if err == nil {
+		return done, nil
+	}
+	service := path.Base(path.Dir(socket))
+	if failure, name, ok := refusal(err); ok {
+		err = errors.New(failure.Message)
+		switch name {
+		case protocol.ErrorNoSuchProcess:
+			return noProcess, err
+		case protocol.ErrorNotASidecar:
+			return notIts, err
+		case protocol.ErrorNotAllowed:
+			return refused, err
 		}
-		if err == nil || errors.Is(err, os.ErrPermission) || away(err) || !time.Now().Before(deadline) {
-			return err
-		}
-		if _, name, ok := refusal(err); ok {
-			ends := signal == int(unix.SIGKILL) || signal == int(unix.SIGTERM)
-			if again && ends && name == protocol.ErrorNoSuchProcess {
-				return nil
-			}
-			return err
-		}
-		again = true
-		time.Sleep(retry)
+		return failed, err
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return refused, errors.New(denied(err, service))
+	}
+	got := brokeOff
+	if away(err) {
+		got = isAway
+	}
+	return got, fmt.Errorf("%w; %s", err, lookOnHost(service))
+}
+
+// likelyFirst puts the socket of the service first whose sidecar a process seems to
+// be of. The host does not guess.
+func likelyFirst(sockets []string, serviceDir string, pid int) {
+	unit, err := proc.Unit(pid)
+	if err != nil {
+		return
+	}
+	service, _, _ := strings.Cut(unit, "@")
+	likely := path.Join(layout.StateDir(serviceDir, service), layout.Socket)
+	if i := slices.Index(sockets, likely); i > 0 {
+		copy(sockets[1:i+1], sockets[:i])
+		sockets[0] = likely
 	}
 }
