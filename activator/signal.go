@@ -61,14 +61,20 @@ func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*prot
 	// The descriptor holds on to this process: its pid may be recycled, but a
 	// signal through it never reaches another.
 	pidfd, err := unix.PidfdOpen(request.PID, 0)
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL):
 		// EINVAL: the id of a thread, which no pid file names.
 		return nil, noSuchProcess(request.PID)
+	case err != nil:
+		return nil, fmt.Errorf("opening process %d: %w", request.PID, err)
 	}
 	defer unix.Close(pidfd)
 	netns, ok, err := a.processes.Sidecar(request.PID)
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ENOENT):
 		return nil, noSuchProcess(request.PID)
+	case err != nil:
+		return nil, fmt.Errorf("looking whose process %d is: %w", request.PID, err)
 	}
 	if !ok {
 		return nil, failure(protocol.ErrorNotASidecar, protocol.Failure{
