@@ -602,18 +602,29 @@ func TestWrapperSpools(t *testing.T) {
 			state := stateDir(t, dir, "s")
 			test.setUp(t, dir)
 			pidFile := filepath.Join(dir, "pid")
+			arguments := []string{"-k", "two\nlines", "--pid-file=" + pidFile}
+			sidecar := exec.Command("sh", append([]string{"-c", "read -r line", "dnsmasq"}, arguments...)...)
+			input, err := sidecar.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := sidecar.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				input.Close()
+				_ = sidecar.Wait() // it has ended with its input
+			}()
 			started := false
 			start := func(stderr string) {
 				if started || !strings.Contains(stderr, "is spooled in") {
 					return
 				}
 				started = true
-				// The sidecar is this process.
-				if err := os.WriteFile(pidFile, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o644); err != nil {
+				if err := os.WriteFile(pidFile, fmt.Appendf(nil, "%d\n", sidecar.Process.Pid), 0o644); err != nil {
 					t.Error(err)
 				}
 			}
-			arguments := []string{"-k", "two\nlines", "--pid-file=" + pidFile}
 			before := time.Now()
 			status, stderr := runClientUntil(t, start, prefix, append([]string{"wrapper", "--service=s", "--service-dir=" + dir,
 				"--pid-file-option=--pid-file", "--pass-environment=PROCESS_TAG", "--ready-timeout=20s", "--"}, arguments...)...)

@@ -21,38 +21,65 @@ func TestReadySinceSpooled(t *testing.T) {
 	dir := t.TempDir()
 	pidFile := filepath.Join(dir, "qdhcp-1.pid")
 	w := &wrapper{
-		service: &options.Service{Ready: readiness.Rule{PIDFile: dir + "/{netns}.pid"}},
-		netns:   "qdhcp-1",
+		service:   &options.Service{Ready: readiness.Rule{PIDFile: dir + "/{netns}.pid"}},
+		netns:     "qdhcp-1",
+		arguments: []string{"1000"},
 	}
-	sleeper := exec.Command("sleep", "1000")
-	if err := sleeper.Start(); err != nil {
-		t.Fatal(err)
+	sleep := func() int {
+		t.Helper()
+		sleeper := exec.Command("sleep", "1000")
+		if err := sleeper.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = sleeper.Process.Kill()
+			_ = sleeper.Wait() // that it was killed is no news
+		})
+		return sleeper.Process.Pid
 	}
-	defer func() {
-		_ = sleeper.Process.Kill()
-		_ = sleeper.Wait() // that it was killed is no news
-	}()
-	var rest readiness.Rest
-	then := time.Now()
-	if w.readySince(then, &rest) {
-		t.Error("ready without a pid file")
-	}
-	if err := os.WriteFile(pidFile, []byte(strconv.Itoa(sleeper.Process.Pid)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if w.readySince(then, &rest) {
-		t.Error("ready with a pid file that is new, at the first look")
-	}
-	for deadline := time.Now().Add(10 * time.Second); !w.readySince(then, &rest); time.Sleep(retry) {
-		if time.Now().After(deadline) {
-			t.Fatal("not ready with a pid file that is new and names a process")
+	put := func(pid int) {
+		t.Helper()
+		if err := os.WriteFile(pidFile, []byte(strconv.Itoa(pid)), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if w.readySince(time.Now().Add(time.Minute), &rest) {
+	// readyAfter returns how long it takes to be ready, 0 if it is not within a while.
+	readyAfter := func(then time.Time) time.Duration {
+		t.Helper()
+		for began := time.Now(); time.Since(began) < 2*readiness.SettleTime; time.Sleep(retry) {
+			if w.readySince(then) {
+				return time.Since(began)
+			}
+		}
+		return 0
+	}
+	then := time.Now()
+	if readyAfter(then) != 0 {
+		t.Error("ready without a pid file")
+	}
+	pid := sleep()
+	put(pid)
+	if took := readyAfter(then); took < readiness.SettleTime {
+		t.Errorf("ready %v after its pid file was there, want a little more than %v", took, readiness.SettleTime)
+	}
+	if !w.readySince(then) {
+		t.Error("not ready any more")
+	}
+	if readyAfter(time.Now().Add(time.Minute)) != 0 {
 		t.Error("ready with a pid file that was there before")
 	}
-	if rest != (readiness.Rest{}) {
-		t.Error("a process that is not looked at rests")
+	readyAfter(then)
+	put(sleep())
+	if w.readySince(then) {
+		t.Error("ready at once by another process than before")
+	}
+	w.arguments = []string{"1001"}
+	if readyAfter(then) != 0 {
+		t.Error("ready by a process with other arguments")
+	}
+	w.arguments = []string{"sleep", "1000"}
+	if readyAfter(then) != 0 {
+		t.Error("ready by a process whose name is among the arguments")
 	}
 }
 

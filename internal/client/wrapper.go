@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,6 +57,11 @@ type wrapper struct {
 	request   protocol.Start
 	stderr    io.Writer
 	netns     string // the name of the network namespace, once it has been spooled
+
+	// What of the sidecar of a spooled request was seen at the last look: the
+	// processes that its pid files name, and since when they are the same.
+	named []int
+	since time.Time
 }
 
 // Wrapper has the host start a sidecar, as the wrapper script of a service
@@ -125,11 +131,11 @@ func (w *wrapper) control(stdout io.Writer) int {
 // runs already with these arguments is an answer too.
 func (w *wrapper) run() int {
 	socket := path.Join(layout.StateDir(w.service.Dir, w.service.Name), layout.Socket)
-	deadline := time.Now().Add(w.service.ReadyTimeout + queueTime)
+	limit := time.Now().Add(w.service.ReadyTimeout + queueTime) // of each call: once somebody has taken it, it is served
+	deadline := limit
 	var spooled time.Time // when the request was spooled; zero when it was not
-	var rest readiness.Rest
 	for breaks := 0; ; {
-		err := call(socket, protocol.MethodStart, &w.request, nil, time.Now().Add(w.service.ReadyTimeout+queueTime))
+		err := call(socket, protocol.MethodStart, &w.request, nil, limit)
 		if err == nil {
 			return exitOK
 		}
@@ -142,7 +148,7 @@ func (w *wrapper) run() int {
 			return w.tooLarge(err)
 		}
 		switch {
-		case !spooled.IsZero() && w.readySince(spooled, &rest):
+		case !spooled.IsZero() && w.readySince(spooled):
 			return exitOK
 		case !time.Now().Before(deadline):
 			return w.gaveUp(err, !spooled.IsZero())
@@ -254,24 +260,34 @@ func ownNetns() (string, error) {
 }
 
 // readySince says whether the sidecar of a spooled request has written its pid
-// files since then and come to rest, as far as this process can see. The host looks
-// more closely. It is asked again and again, with the same rest.
-func (w *wrapper) readySince(then time.Time, rest *readiness.Rest) bool {
+// files since then, has been there for as long as one that nothing else tells of,
+// and has the arguments of this call, as far as this process can see: another call's
+// may have come up meanwhile. It is asked again and again. The host looks more
+// closely, and is quicker.
+func (w *wrapper) readySince(then time.Time) bool {
 	files, err := w.service.Ready.PIDFiles(w.arguments, w.netns)
 	if err != nil || len(files) == 0 {
 		return false
 	}
-	var pids []int
+	var named []int
+	hasArguments := false
 	for _, file := range files {
 		pid, changed, err := readPID(file)
 		// One from before was left over by an earlier sidecar.
 		if err != nil || changed.Before(then.Add(-clockStep)) || !proc.Alive(pid) {
-			*rest = readiness.Rest{}
+			w.named = nil
 			return false
 		}
-		pids = append(pids, pid)
+		named = append(named, pid)
+		words, err := proc.Arguments(pid)
+		n := len(words) - len(w.arguments)
+		hasArguments = hasArguments || err == nil && n > 0 && slices.Equal(words[n:], w.arguments)
 	}
-	return rest.Reached(pids...)
+	if !hasArguments || !slices.Equal(named, w.named) {
+		w.named, w.since = named, time.Now()
+		return false
+	}
+	return time.Since(w.since) > readiness.SettleTime
 }
 
 // readPID reads a pid file, and when it was written. It waits for no fifo's
