@@ -87,6 +87,11 @@ func TestImage(t *testing.T) {
 	if got, want := s.told(n, "cat /etc/resolv.conf"), must(t, "cat", "/etc/resolv.conf"); got != want {
 		t.Errorf("/etc/resolv.conf is %q, want the host's, %q", got, want)
 	}
+	const may = "grep -E '^(CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status"
+	container := define(t, "podman", say)
+	if got, want := s.told(n, may), container.told(container.netns(), may); got != want || strings.Count(want, ":") != 6 {
+		t.Errorf("it may do\n%s\nand a privileged container\n%s", got, want)
+	}
 }
 
 // Without privileges it has the capabilities of a container that has none.
