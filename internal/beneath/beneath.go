@@ -24,6 +24,10 @@ import (
 // symbolic link and into no other file system (openat2(2)).
 const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
 
+// maxTries is how often a path is resolved anew because something was renamed
+// meanwhile.
+const maxTries = 100
+
 // ErrUnfit is what is read and is no regular file, or too large a one, or has
 // another name as well: to try again does not help.
 var ErrUnfit = errors.New("unfit")
@@ -138,16 +142,27 @@ func (d *Dir) open(name string, flags int, mode os.FileMode) (*os.File, error) {
 		Mode:    uint64(mode),
 		Resolve: resolve,
 	}
-	for {
+	for try := 1; ; try++ {
 		fd, err := unix.Openat2(d.fd(), name, &how)
-		switch err {
-		case nil:
+		switch {
+		case err == nil:
 			return os.NewFile(uintptr(fd), d.join(name)), nil
-		case unix.EINTR, unix.EAGAIN: // EAGAIN: a rename elsewhere, see openat2(2)
+		case err == unix.EINTR:
+		case err == unix.EAGAIN && flags&unix.O_NONBLOCK == 0 && try < maxTries: // a rename elsewhere, see openat2(2)
 		default:
-			return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
+			return nil, &os.PathError{Op: "open", Path: d.join(name), Err: leased(err)}
 		}
 	}
+}
+
+// leased says what an error means that a file is opened with which is not to be
+// waited for. Whoever owns a file may have a lease on it, and hold up everybody
+// else who opens it, by /proc/sys/fs/lease-break-time (fcntl(2), F_SETLEASE).
+func leased(err error) error {
+	if errors.Is(err, unix.EAGAIN) {
+		return fmt.Errorf("a process has a lease on it (see /proc/locks): %w", err)
+	}
+	return err
 }
 
 // ReadFile reads a regular file of at most max bytes. It returns what there is
@@ -167,9 +182,9 @@ func (d *Dir) ReadFile(name string, max int64) ([]byte, Info, error) {
 	if err != nil {
 		return nil, Info{}, fmt.Errorf("%w: %w", ErrUnfit, err)
 	}
-	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", handle.Fd()))
+	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", handle.Fd()), os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, Info{}, fmt.Errorf("open %s: %w", handle.Name(), errors.Unwrap(err))
+		return nil, Info{}, fmt.Errorf("open %s: %w", handle.Name(), leased(errors.Unwrap(err)))
 	}
 	defer f.Close()
 	content, err := io.ReadAll(io.LimitReader(f, max+1))

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -535,5 +537,69 @@ func TestSize(t *testing.T) {
 	}
 	if _, err := dir.Size("missing"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("of a missing file: error %v", err)
+	}
+}
+
+// A lease of another process on a file has whoever opens it wait, by default for 45 s.
+func TestLease(t *testing.T) {
+	const holder = "BENEATH_TEST_HOLDS"
+	if name := os.Getenv(holder); name != "" { // this is the other process
+		signal.Ignore(unix.SIGIO)
+		f, err := os.Open(name)
+		if err == nil {
+			_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		os.Stdout.WriteString("held\n")
+		os.Stdin.Read(make([]byte, 1)) // until the test is over
+		return
+	}
+	path := t.TempDir()
+	name := filepath.Join(path, "file")
+	if err := os.WriteFile(name, []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := exec.Command(os.Args[0], "-test.run=^TestLease$")
+	other.Env = append(os.Environ(), holder+"="+name)
+	in, err := other.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		in.Close()
+		_ = other.Wait() // it has nothing to tell
+	}()
+	if line := make([]byte, 5); true {
+		if _, err := out.Read(line); err != nil || string(line) != "held\n" {
+			t.Fatalf("the other process says %q, error %v", line, err)
+		}
+	}
+	dir, err := beneath.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	began := time.Now()
+	_, _, err = dir.ReadFile("file", 100)
+	check(t, "reading it", err, unix.EAGAIN)
+	if err == nil || !strings.Contains(err.Error(), "lease") || !strings.Contains(err.Error(), name) {
+		t.Errorf("the error does not say what it is, and of which file: %v", err)
+	}
+	check(t, "adding to it", dir.Append("file", []byte("x"), 0o600), unix.EAGAIN)
+	check(t, "putting another in its place", dir.WriteFile("file", []byte("other"), 0o600), nil)
+	if content, _, err := dir.ReadFile("file", 100); err != nil || string(content) != "other" {
+		t.Errorf("the other one: %q, error %v", content, err)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }
