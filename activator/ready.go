@@ -60,7 +60,7 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 		}
 		waitingFor, named, command := a.notReady(s, main)
 		if waitingFor != said {
-			s.log.Debug("not ready yet: " + waitingFor)
+			s.log.Debug("not ready yet: " + reason(errors.New(waitingFor)))
 			said = waitingFor
 		}
 		if waitingFor != "" {
@@ -79,7 +79,8 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 					// asked about never was up.
 					return 0, errEnded
 				}
-				settled = time.UnixMicro(since).Add(readiness.SettleTime)
+				// Not later than this, even where the clock was set back since.
+				settled = earlier(time.UnixMicro(since), time.Now()).Add(readiness.SettleTime)
 			}
 			switch {
 			case command && rest.Reached(named...), !command && time.Now().After(settled):
@@ -99,6 +100,13 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 			return 0, fmt.Errorf("it was not ready in time: %w", ctx.Err())
 		}
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // processAlive says whether the process of a sidecar is alive whose unit has
@@ -161,7 +169,7 @@ func (a *Activator) processNamedIn(netns string, dir *beneath.Dir, file string) 
 	// Neutron looks for the resource's UUID in the command line. While a process
 	// becomes another program, as haproxy's master does once it has written its
 	// pid file, there is none.
-	if arguments, err := proc.Arguments(pid); err != nil || arguments[0] == "" {
+	if !proc.HasArguments(pid) {
 		return 0, fmt.Errorf("%s/%s names process %d, which is becoming another program", dir.Path(), file, pid)
 	}
 	return pid, nil

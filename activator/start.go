@@ -248,7 +248,7 @@ func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
 				s.log.Info("runs already with the same arguments", journal.PID, main, journal.Result, journal.Running)
 				return false, nil
 			}
-			s.log.Info("is replaced: " + err.Error())
+			s.log.Info("is replaced: " + reason(err))
 		} else {
 			s.log.Info("is replaced: its arguments or its network namespace changed")
 		}

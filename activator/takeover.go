@@ -77,7 +77,7 @@ func (a *Activator) TakeOver(operator context.Context, netns string, arguments [
 	// One whose pid file is not there runs all the same. The agent, which does
 	// not see it either, asks for it again, and then it is replaced.
 	if waitingFor, _, _ := a.notReady(s, main); waitingFor != "" {
-		s.log.Warn("taken over, and not ready: " + waitingFor)
+		s.log.Warn("taken over, and not ready: " + reason(errors.New(waitingFor)))
 		return nil
 	}
 	a.recordReady(s)

@@ -15,6 +15,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/arglist"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/processes"
 )
 
@@ -71,6 +72,10 @@ func enterSidecar(service, container, instance string) error {
 	return nil
 }
 
+// maxEnviron is how large the environment of what is joined may be, in bytes: a
+// process can have it seem to be as large as its memory (prctl(2), PR_SET_MM).
+const maxEnviron = 2 << 20
+
 // A member is what a process of a sidecar has, besides its namespaces, that
 // another one of the same sidecar gets.
 type member struct {
@@ -92,9 +97,12 @@ func lookAt(owner *processes.Service, instance string, pid int) (*member, error)
 	if its, err := netns.OfPath(dir + "/ns/net"); err != nil || its != own {
 		return nil, fmt.Errorf("it is in another network namespace: %v", err)
 	}
-	environ, err := os.ReadFile(dir + "/environ") // #nosec G304 -- of a process, by its number
+	environ, err := proc.Read(pid, "environ", maxEnviron+1)
 	if err != nil {
 		return nil, err
+	}
+	if len(environ) > maxEnviron {
+		return nil, fmt.Errorf("its environment has more than %d bytes", maxEnviron)
 	}
 	status, err := os.ReadFile(dir + "/status") // #nosec G304 -- of a process, by its number
 	if err != nil {

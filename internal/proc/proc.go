@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"strconv"
@@ -118,13 +119,34 @@ func Parent(pid int) (int, error) {
 	return strconv.Atoi(fields[1])
 }
 
-// Arguments returns the command line of a process.
+// maxArguments is how much of a command line is read, in bytes: a process can have
+// it seem to be as large as its memory (prctl(2), PR_SET_MM).
+const maxArguments = 2 << 20
+
+// Arguments returns the command line of a process, of at most 2 MiB.
 func Arguments(pid int) ([]string, error) {
-	list, err := os.ReadFile(file(pid, "cmdline"))
+	list, err := Read(pid, "cmdline", maxArguments)
 	if err != nil {
 		return nil, err
 	}
 	return strings.Split(strings.TrimSuffix(string(list), "\x00"), "\x00"), nil
+}
+
+// HasArguments says whether a process has a command line. There is none while it
+// becomes another program.
+func HasArguments(pid int) bool {
+	first, err := Read(pid, "cmdline", 1)
+	return err == nil && len(first) == 1 && first[0] != 0
+}
+
+// Read returns at most max bytes of a file of a process in /proc.
+func Read(pid int, name string, max int64) ([]byte, error) {
+	f, err := os.Open(file(pid, name))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, max))
 }
 
 // Unit returns the systemd unit that a process belongs to, or "" for one that

@@ -340,6 +340,23 @@ func TestParent(t *testing.T) {
 	}
 }
 
+// A process can have its command line seem to be as large as its memory.
+func TestRead(t *testing.T) {
+	whole, err := Read(os.Getpid(), "cmdline", maxArguments)
+	if err != nil || len(whole) < 10 {
+		t.Fatalf("%q, error %v", whole, err)
+	}
+	if part, err := Read(os.Getpid(), "cmdline", 3); err != nil || string(part) != string(whole[:3]) {
+		t.Errorf("%q, want the first 3 bytes of %q, error %v", part, whole, err)
+	}
+	if !HasArguments(os.Getpid()) {
+		t.Error("this process has no command line")
+	}
+	if kthreadd := 2; HasArguments(kthreadd) || HasArguments(1<<30) {
+		t.Error("a thread of the kernel, or no process, has one")
+	}
+}
+
 func TestArguments(t *testing.T) {
 	sleep := exec.Command("sleep", "1000", "0s")
 	if err := sleep.Start(); err != nil {

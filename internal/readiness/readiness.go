@@ -52,6 +52,10 @@ func (r *Rule) PIDFiles(arguments []string, netns string) ([]string, error) {
 			files = append(files, path.Clean(file))
 		}
 	}
+	if len(files) > maxPIDFiles {
+		return nil, fmt.Errorf("the arguments name %d pid files, of which at most %d are looked for; the agent has to call with fewer",
+			len(files), maxPIDFiles)
+	}
 	return files, nil
 }
 
@@ -103,6 +107,10 @@ func value(option, argument string, rest []string) (string, bool) {
 	}
 	return "", false
 }
+
+// maxPIDFiles is how many pid files a call may name: more than any helper writes.
+// Each is looked at again and again.
+const maxPIDFiles = 16
 
 // MaxPIDFile is more than any pid file holds, in bytes.
 const MaxPIDFile = 64

@@ -4,6 +4,7 @@ package readiness_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -156,4 +157,16 @@ func FuzzParsePID(f *testing.F) {
 			t.Errorf("ParsePID(%q) = %d", content, pid)
 		}
 	})
+}
+
+// Each pid file is looked at again and again, and the arguments are the caller's.
+func TestManyPIDFiles(t *testing.T) {
+	rule := readiness.Rule{PIDFileOptions: []string{"-x"}}
+	arguments := slices.Repeat([]string{"-x/a"}, 16)
+	if files, err := rule.PIDFiles(arguments, "qdhcp-1"); err != nil || len(files) != 16 {
+		t.Errorf("16: %q, error %v", files, err)
+	}
+	if files, err := rule.PIDFiles(append(arguments, "-x/a"), "qdhcp-1"); err == nil || len(files) != 0 {
+		t.Errorf("17: %q, error %v", files, err)
+	}
 }
