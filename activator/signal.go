@@ -62,8 +62,8 @@ func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*prot
 	// signal through it never reaches another.
 	pidfd, err := unix.PidfdOpen(request.PID, 0)
 	switch {
-	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL):
-		// EINVAL: the id of a thread, which no pid file names.
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
+		// EINVAL and, in new kernels, ENOENT: the id of a thread, which no pid file names.
 		return nil, noSuchProcess(request.PID)
 	case err != nil:
 		return nil, fmt.Errorf("opening process %d: %w", request.PID, err)
