@@ -560,6 +560,21 @@ func TestKillWaitsForEachSocket(t *testing.T) {
 	kill.Wait()
 }
 
+// One that takes the call and says nothing does not keep the others from being asked.
+func TestKillAsksOthers(t *testing.T) {
+	t.Parallel()
+	dir := serviceDir(t)
+	silent, err := net.Listen("unix", filepath.Join(stateDir(t, dir, "a"), layout.Socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	startActivator(t, dir, "b", reply(protocol.Signaled{Netns: "qdhcp-1", Unit: "b@qdhcp-1.service", Gone: true}))
+	if status, stderr := runClient(t, nil, "kill", "--service-dir="+dir, "--", "9", fmt.Sprint(os.Getpid())); status != 0 {
+		t.Errorf("exit status %d, stderr %q", status, stderr)
+	}
+}
+
 // The host is away: the request is left for it. Once the sidecar's pid file is
 // there, the call is a success.
 func TestWrapperSpools(t *testing.T) {

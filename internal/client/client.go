@@ -31,13 +31,13 @@ const connectTimeout = 10 * time.Second
 // dial connects to an activation socket. The connection takes deadlines.
 //
 // Package net would do the same in a binary that is half as large again.
-func dial(socket string) (*os.File, error) {
+func dial(socket string, limit time.Duration) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	limit := unix.NsecToTimeval(connectTimeout.Nanoseconds())
-	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit)
+	timeout := unix.NsecToTimeval(max(min(limit, connectTimeout), time.Millisecond).Nanoseconds()) // 0 would be for ever
+	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout)
 	if err == nil {
 		err = connect(fd, &unix.SockaddrUnix{Name: socket})
 	}
@@ -61,7 +61,7 @@ func connect(fd int, address unix.Sockaddr) error {
 
 // call makes one call on a connection of its own, and gives up at the deadline.
 func call(socket, method string, parameters, result any, deadline time.Time) error {
-	conn, err := dial(socket)
+	conn, err := dial(socket, time.Until(deadline))
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,10 @@ const killTimeout = 2 * time.Minute
 // to signal is not spooled, since nobody knows whose pid it is by then.
 const awayTime = 5 * time.Second
 
+// answerTime is how long one service may take to answer before the others have been
+// asked: longer than a sidecar takes to stop that is well.
+const answerTime = 20 * time.Second
+
 func killFlags(serviceDir *string) *flag.FlagSet {
 	flags := flag.NewFlagSet("", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -88,7 +92,8 @@ func parseSignal(text string) (int, error) {
 // kill asks the services of a service_dir, which may share a kill script, until
 // one says that the process is its. Those that do not answer are asked again: for
 // some time where the socket is away, and until the deadline where a connection
-// broke in the middle of the call.
+// broke in the middle of the call. One that takes the call and says nothing is left
+// for the others.
 func kill(serviceDir string, pid, signal int) error {
 	if err := unix.Kill(pid, 0); errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("(%d) - No such process", pid)
@@ -113,7 +118,11 @@ func kill(serviceDir string, pid, signal int) error {
 		for _, socket := range waiting {
 			// Sent twice, HUP is harmless; where there is no process any more that KILL
 			// or TERM was for, that is what the caller wanted.
-			got, err := askToSignal(socket, request, deadline)
+			limit := deadline
+			if len(waiting) > 1 {
+				limit = time.Now().Add(answerTime)
+			}
+			got, err := askToSignal(socket, request, limit)
 			switch {
 			case got == done, got == noProcess && maySent && ends(signal):
 				return nil
