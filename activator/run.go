@@ -169,6 +169,7 @@ func (a *Activator) runControl(serving context.Context, c *command) (*protocol.R
 		Netns:     filepath.Join(layout.NetnsDir, c.netns),
 		Timeout:   a.service.ReadyTimeout,
 		LogFields: []string{journal.Service + "=" + a.service.Name, journal.Netns + "=" + c.netns, journal.Request + "=" + c.id},
+		NoDevices: a.service.NoDevices,
 		Stdout:    stdout.writer,
 		Stderr:    stderr.writer,
 	}

@@ -117,7 +117,7 @@ func checkJoins(drafts []*draft) {
 		case broken[other]:
 			d.fail("join", "the definition of %s is broken, %s; mend that one first", quote(join), other.path)
 		default:
-			d.service.JoinEngine = other.service.Engine
+			d.service.JoinEngine, d.service.JoinPrivileged = other.service.Engine, other.service.Privileged
 		}
 	}
 }

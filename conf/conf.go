@@ -95,10 +95,11 @@ type Service struct {
 	Engine  Engine
 	Image   string // empty only with Systemd
 	// Join is the service in whose sidecars those of this one run; empty for
-	// none. Engine is Systemd then, and JoinEngine is that of the other
-	// service.
+	// none. Engine is Systemd then, and JoinEngine and JoinPrivileged are those
+	// of the other service.
 	Join             string     `json:",omitempty"`
 	JoinEngine       Engine     `json:",omitempty"`
+	JoinPrivileged   bool       `json:",omitempty"`
 	Run              [][]string `json:",omitempty"` // what makes a call a control command, see Keys
 	ConfigBindMount  *BindMount
 	BindMounts       []BindMount

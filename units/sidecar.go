@@ -238,6 +238,10 @@ func host(s *conf.Service) string {
 	}
 	lines += execStart(s, commandWords(s))
 	if s.Join != "" {
+		if noDevices(s) {
+			// What is in the container may have made some, and is run here by root.
+			lines += setting("DevicePolicy", "closed")
+		}
 		return lines + logDir(s)
 	}
 	for _, mount := range mounts(s) {

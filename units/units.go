@@ -111,8 +111,19 @@ func Options(s *conf.Service) *options.Service {
 	}
 	if len(s.Run) > 0 {
 		o.Command = commandArguments(s)
+		o.NoDevices = noDevices(s)
 	}
 	return o
+}
+
+// noDevices says whether sidecars are in containers that have none of the host's
+// devices, their own or those of the service that they join.
+func noDevices(s *conf.Service) bool {
+	engine, privileged := s.Engine, s.Privileged
+	if s.Join != "" {
+		engine, privileged = s.JoinEngine, s.JoinPrivileged
+	}
+	return containerTool(engine) != "" && !privileged
 }
 
 func containerTool(engine conf.Engine) string {

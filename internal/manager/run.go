@@ -23,6 +23,7 @@ type Run struct {
 	Netns       string   // path of the network namespace
 	Timeout     time.Duration
 	LogFields   []string // NAME=VALUE, of its lines in the journal
+	NoDevices   bool     // no devices but the standard ones, such as /dev/null (DevicePolicy=closed)
 	// Descriptors that are its standard output and standard error.
 	Stdout, Stderr int
 }
@@ -73,6 +74,9 @@ func (m *Manager) run(ctx context.Context, run *Run) (Outcome, error) {
 		property("LogExtraFields", fields),
 		property("StandardOutputFileDescriptor", godbus.UnixFD(run.Stdout)), // #nosec G115 -- a descriptor is a C int
 		property("StandardErrorFileDescriptor", godbus.UnixFD(run.Stderr)),  // #nosec G115 -- a descriptor is a C int
+	}
+	if run.NoDevices {
+		properties = append(properties, property("DevicePolicy", "closed"))
 	}
 	var done chan string
 	tries := 0

@@ -45,7 +45,10 @@ type Service struct {
 	Run [][]string
 	// Command is the sidecar's command, where there are control commands.
 	Command []string
-	Join    string // the service whose sidecars are joined; "" for none
+	// NoDevices is set where sidecars are containers that are not privileged: a control
+	// command gets no more of the host's devices than they have.
+	NoDevices bool
+	Join      string // the service whose sidecars are joined; "" for none
 }
 
 // Args returns the command line of the activator.
@@ -69,6 +72,9 @@ func (s *Service) Args() []string {
 	}
 	for _, word := range s.Command {
 		args = append(args, "--command="+word)
+	}
+	if s.NoDevices {
+		args = append(args, "--no-devices")
 	}
 	return args
 }
@@ -142,6 +148,7 @@ func Parse(args []string) (*Service, []string, error) {
 		return err
 	})
 	flags.Func("command", "", appendTo(&s.Command))
+	flags.BoolVar(&s.NoDevices, "no-devices", false, "")
 	flags.StringVar(&s.Join, "join", "", "")
 	flags.StringVar(&s.Ready.PIDFile, "pid-file", "", "")
 	flags.DurationVar(&s.ReadyTimeout, "ready-timeout", s.ReadyTimeout, "")

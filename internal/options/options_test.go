@@ -30,6 +30,7 @@ func full() *options.Service {
 		Join:            "neutron-keepalived",
 		Run:             [][]string{{"-n"}, {"--a", "b c\n\"'$%<é"}},
 		Command:         []string{"/bin/d", "", "--x=1", "two\nlines"},
+		NoDevices:       true,
 	}
 }
 
