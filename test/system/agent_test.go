@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -154,6 +155,7 @@ var agentParts = map[string]func(arguments []string) error{
 	"change":      partChange,
 	"call-huge":   partCallHuge,
 	"hold":        partHold,
+	"lease":       partLease,
 	"hold-large":  partHoldLarge,
 	"ask-in-vain": partAskInVain,
 }
@@ -346,6 +348,7 @@ func change(f *os.File) {
 // each argument, nor one of more than 128 KiB, and the activator a message of 1 MiB.
 var huge = map[string]func() []string{
 	"100,000 arguments": func() []string { return repeated("x", 100000) },
+	"45,000 pid files":  func() []string { return repeated("-x/var/lib/a/pid", 45000) },
 	"arguments of 2 MB": func() []string { return repeated(strings.Repeat("x", 100000), 20) },
 	// `{"method":…,"parameters":{…}}` is less than 1,000 bytes more.
 	"arguments of just 1 MiB":      func() []string { return repeated(strings.Repeat("x", 100), (1<<20-1000)/103) },
@@ -365,6 +368,27 @@ func partCallHuge(arguments []string) error {
 	cmd := exec.Command("ip", append([]string{"netns", "exec", arguments[0], "dnsmasq"}, huge[arguments[1]]()...)...)
 	cmd.Stderr = os.Stderr
 	return cmd.Run()
+}
+
+// lease MARK FILE... takes leases on files, and says so by making another one. It
+// keeps them for as long as the kernel lets it.
+func partLease(arguments []string) error {
+	signal.Ignore(unix.SIGIO) // by which it is told that somebody waits
+	for _, name := range arguments[1:] {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+			return fmt.Errorf("a lease on %s: %w", name, err)
+		}
+	}
+	if err := os.WriteFile(arguments[0], nil, 0o600); err != nil {
+		return err
+	}
+	time.Sleep(2 * time.Minute)
+	return nil
 }
 
 // held is what became of connections that were held open.

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -97,6 +98,8 @@ var attacks = []attack{
 		"behind the image; the container has no more than the definition says", attackEngineOptions, ""},
 	{"100,000 arguments, arguments of 1 MiB and of 2 MB, and more in the spool",
 		"a sidecar with all of them, up to 1 MiB in all; else an error for the caller; the activator goes on", attackHugeArguments, ""},
+	{"45,000 pid files among the arguments, at the socket and in the spool",
+		"an error for the caller, given up in the spool: 16 are looked at; the activator goes on", attackPIDFiles, ""},
 	{"environment that `pass_environment` does not name, such as `LD_PRELOAD`",
 		"not passed on", attackEnvironment, ""},
 	{"forge the activator's reply: escape sequences, wrong types, no end, odd exit statuses",
@@ -105,6 +108,9 @@ var attacks = []attack{
 		"an error, or spooled all the same; nothing outside is touched, and nobody waits", attackClientSpool, ""},
 	{"replace the wrapper, the client and the kill script, and wait for the host to run them",
 		"the host never does; they are put right when the socket is made", attackPrograms, ""},
+	{"hold leases on a pid file, the spool, what was given up, the wrapper, the client and the kill script",
+		"nobody waits: the spool does, the rest counts as not there; calls, `status` and `metrics` are answered, and the socket " +
+			"is made again, meanwhile", attackLeases, ""},
 	{"hold 1,000 connections open, idle, half a request each",
 		"each is closed after 5 s, with 20 lines in the journal and how many more there were; others are served meanwhile", attackConnections, ""},
 	{"hold 1,000 connections open with a request of 1 MiB each",
@@ -1141,6 +1147,93 @@ func attackHugeArguments(t *testing.T) {
 	if now := s.activator(); now != server {
 		t.Errorf("the activator was process %d and is %d", server, now)
 	}
+}
+
+func attackPIDFiles(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
+	server := s.activator()
+	n := s.netns()
+	const many = "45,000 pid files"
+	r := agent.run(agentProgram, agentMark, "call-huge", n.name, many)
+	if r.status == 0 || !strings.Contains(r.stderr, "the arguments name 45000 pid files, of which at most 16 ") {
+		t.Errorf("exit status %d, %q", r.status, r.stderr)
+	}
+	line, err := json.Marshal(map[string]any{"netns": n.name, "arguments": huge[many]()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent.write(s.state("processes"), string(line)+"\n")
+	ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
+	eventually(t, "it is given up", func() bool { return !notThere(s.state("processes.failed")) })
+	s.start(n)
+	if now := s.activator(); now != server {
+		t.Errorf("the activator was process %d and is %d", server, now)
+	}
+}
+
+// attackLeases has everybody who opens a file wait for the time that the kernel gives
+// the holder of a lease, 45 s, unless he asks not to wait.
+func attackLeases(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
+	n, other, spooled := s.netns(), s.netns(), s.netns()
+	s.start(n)
+	s.away()
+	must(t, "systemctl", "stop", s.name+".path", s.name+".service") // so that the spool stays
+	line := spooled.name + " " + strings.Join(spooled.arguments(), " ") + "\n"
+	agent.write(s.state("processes"), line)
+	agent.write(s.state("processes.failed"), "# of before\n"+line)
+	mark := filepath.Join(s.dir, "leased")
+	programs := []string{s.state("wrapper"), s.state("tripleo-wrapper"), s.dir + "/kill_scripts/test-kill"}
+	var before []string
+	for _, program := range programs {
+		agent.write(program, "another") // the one before is mounted, and a lease is for what nobody else has
+		before = append(before, must(t, "stat", "--format=%i", program))
+	}
+	var holder sync.WaitGroup
+	holder.Go(func() {
+		r := agent.run(append([]string{agentProgram, agentMark, "lease", mark, n.pidFile, s.state("processes"), s.state("processes.failed")}, programs...)...)
+		if notThere(mark) {
+			t.Errorf("no leases: %s", r.stderr)
+		}
+	})
+	defer holder.Wait()
+	release := func() { must(t, "pkill", "--full", agentMark+" lease "+mark) }
+	defer func() { run(t, "pkill", "--full", agentMark+" lease "+mark) }()
+	eventually(t, "the leases are held", func() bool { return !notThere(mark) })
+
+	began := time.Now()
+	soon := func(what string) {
+		t.Helper()
+		if took := time.Since(began); took > 30*time.Second {
+			t.Errorf("%s is done after %v", what, took)
+		}
+	}
+	must(t, "systemctl", "start", "tripleo-wrappers.target")
+	soon("the socket")
+	for i, program := range programs {
+		if now := must(t, "stat", "--format=%i", program); now == before[i] {
+			t.Errorf("%s is not a new file", program)
+		}
+	}
+	s.start(other)
+	soon("a call")
+	if r := run(t, "tripleo-wrapperctl", "status", s.name); !strings.Contains(r.stdout+r.stderr, "lease") {
+		t.Errorf("status says nothing of it:\n%s%s", r.stdout, r.stderr)
+	}
+	must(t, "tripleo-wrapperctl", "metrics")
+	soon("what an operator looks at")
+	ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
+	soon("a sync")
+	eventually(t, "it is said what waits", func() bool { return strings.Contains(s.logged(), "lease") })
+	if !notThere(spooled.pidFile) {
+		t.Error("the spool does not wait")
+	}
+	soon("all of it")
+	release()
+	ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
+	eventually(t, "the spool is served when they are gone", func() bool { return !notThere(spooled.pidFile) })
 }
 
 func attackEnvironment(t *testing.T) {
