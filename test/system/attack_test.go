@@ -98,6 +98,9 @@ var attacks = []attack{
 		"behind the image; the container has no more than the definition says", attackEngineOptions, ""},
 	{"100,000 arguments, arguments of 1 MiB and of 2 MB, and more in the spool",
 		"a sidecar with all of them, up to 1 MiB in all; else an error for the caller; the activator goes on", attackHugeArguments, ""},
+	{"make a node of the host's device in a container of Docker that is not privileged, and have a control command, or a " +
+		"service that joins it, open that",
+		"`Operation not permitted`, as in the container", attackDevices, ""},
 	{"45,000 pid files among the arguments, at the socket and in the spool",
 		"an error for the caller, given up in the spool: 16 are looked at; the activator goes on", attackPIDFiles, ""},
 	{"environment that `pass_environment` does not name, such as `LD_PRELOAD`",
@@ -1147,6 +1150,45 @@ func attackHugeArguments(t *testing.T) {
 	if now := s.activator(); now != server {
 		t.Errorf("the activator was process %d and is %d", server, now)
 	}
+}
+
+func attackDevices(t *testing.T) {
+	s := define(t, "docker", commanded)
+	joins := joining(t, s, obey)
+	agent := s.agent(t, joins)
+	n := s.netns()
+	if r := s.call(n); r.status != 0 {
+		t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+	}
+	inside := func(command ...string) result {
+		return run(t, append([]string{"docker", "exec", s.name + "-" + n.name}, command...)...)
+	}
+	mknod := []string{"mknod", "/loop-control", "c", "10", "237"}
+	if r := inside(mknod...); r.status != 0 {
+		t.Fatalf("no node is made: %s", r.stderr)
+	}
+	const open = "exec 3<>/loop-control"
+	must(t, mknod...)
+	t.Cleanup(func() { os.Remove("/loop-control") })
+	must(t, "sh", "-c", open) // the host can
+	const refused = "Operation not permitted"
+	if r := inside("sh", "-c", open); r.status == 0 || !strings.Contains(r.stderr, refused) {
+		t.Errorf("the container itself can open it: exit status %d, %s", r.status, r.stderr)
+	}
+	if r := agent.call(n, "--do", open); r.status == 0 || !strings.Contains(r.stderr, refused) {
+		t.Errorf("a control command: exit status %d, %s", r.status, r.stderr)
+	}
+	if r := agent.call(n, "--do", "exec 3<>/dev/null && echo opened"); r.status != 0 || r.stdout != "opened\n" {
+		t.Errorf("/dev/null: exit status %d, %s%s", r.status, r.stdout, r.stderr)
+	}
+	said := filepath.Join(s.dir, "said")
+	if r := joins.call(n, "("+open+") 2>"+said+"; echo $? >>"+said); r.status != 0 {
+		t.Fatalf("joining: exit status %d\n%s", r.status, r.stderr)
+	}
+	eventually(t, "what joins has tried", func() bool {
+		content, err := os.ReadFile(said)
+		return err == nil && strings.HasSuffix(string(content), "\n") && strings.Contains(string(content), refused)
+	})
 }
 
 func attackPIDFiles(t *testing.T) {
