@@ -329,6 +329,8 @@ func TestWrapperControl(t *testing.T) {
 			"tripleo-wrapper: waiting for the reply: EOF; it is not known whether the control command of s was run; on the host: tripleo-wrapperctl status s\n", 1},
 		{"half an answer", []answer{"{"}, 1,
 			"tripleo-wrapper: waiting for the reply: unexpected EOF; it is not known whether the control command of s was run; on the host: tripleo-wrapperctl status s\n", 1},
+		{"an exit status that there is not, of which the kernel would keep 0", []answer{reply(protocol.Ran{ExitStatus: 256})}, 1,
+			"says that the control command had exit status 256, which there is not; on the host: tripleo-wrapperctl status s\n", 1},
 		{"nobody listens", nil, 1, "connecting to DIR/s/activator.sock: no such file or directory, for 200ms; a control command is not spooled; on the host: tripleo-wrapperctl status s\n", 0},
 	}
 	for _, test := range tests {

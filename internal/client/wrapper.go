@@ -107,6 +107,11 @@ func (w *wrapper) control(stdout io.Writer) int {
 				complain(w.stderr, "passing on what the command wrote: %v", err)
 				return exitError
 			}
+			if ran.ExitStatus < 0 || ran.ExitStatus > 255 {
+				complain(w.stderr, "the activator of %s says that the control command had exit status %d, which there is not; %s",
+					w.service.Name, ran.ExitStatus, lookOnHost(w.service.Name))
+				return exitError
+			}
 			return ran.ExitStatus
 		case refused:
 			return w.refused(failure)
