@@ -11,9 +11,11 @@ import (
 	"testing"
 )
 
-// The system calls by which a file system is changed, and those that may.
+// The system calls by which a file system is changed or somebody else is told to, and
+// those that may; but for write(2), for which a file has been opened.
 const changing = "open,openat,openat2,creat,rename,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,rmdir,link,linkat," +
-	"symlink,symlinkat,mknod,mknodat,chmod,fchmodat,chown,lchown,fchownat,truncate,utimensat,setxattr,lsetxattr,mount,bind,connect"
+	"symlink,symlinkat,mknod,mknodat,chmod,fchmod,fchmodat,chown,lchown,fchown,fchownat,truncate,ftruncate,utimensat," +
+	"setxattr,lsetxattr,fsetxattr,removexattr,lremovexattr,fremovexattr,mount,move_mount,bind,connect,sendto,sendmsg"
 
 // What strace(1) prints of a call with -y: which call, and the paths in it, those
 // of descriptors in pointed brackets.
