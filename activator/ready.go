@@ -29,8 +29,9 @@ var errEnded = errors.New("it ended before it was ready")
 
 // awaitReady waits until a sidecar that systemd has started is ready, and
 // returns the main process of its unit. It fails as soon as the sidecar is not
-// up any more, and where its pid files are not there at the deadline. A deadline
-// that has passed is for one that has been ready.
+// up any more, and where its pid files are not there at the deadline. One that is
+// still at work then, as one that has been ready may well be, is ready; for that a
+// deadline is given that has passed.
 func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.State, deadline time.Time) (main int, err error) {
 	if !state.Active() {
 		return 0, errEnded
@@ -83,7 +84,8 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 				settled = earlier(time.UnixMicro(since), time.Now()).Add(readiness.SettleTime)
 			}
 			switch {
-			case command && rest.Reached(named...), !command && time.Now().After(settled):
+			case command && (rest.Reached(named...) || time.Now().After(deadline) && rest.Watched() > readiness.SettleTime),
+				!command && time.Now().After(settled):
 				return main, nil
 			case command:
 				look = readiness.RestTime

@@ -13,6 +13,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Flags of a process in the ninth field of /proc/PID/stat (include/linux/sched.h).
@@ -104,6 +105,33 @@ func parseStat(stat []byte) (state byte, flags uint64, err error) {
 	}
 	flags, err = strconv.ParseUint(fields[6], 10, 64)
 	return fields[0][0], flags, err
+}
+
+// Ran returns how long a process has run on a processor so far, all of its threads
+// together, to a hundredth of a second; 0 for one that is gone.
+func Ran(pid int) time.Duration {
+	stat, err := os.ReadFile(file(pid, "stat"))
+	if err != nil {
+		return 0
+	}
+	return ran(stat)
+}
+
+// ran finds what Ran returns in a /proc/PID/stat: utime and stime, in the ticks that
+// the kernel has for programs, of which each platform of Go's has 100 in a second
+// (proc_pid_stat(5); USER_HZ in asm-generic/param.h).
+func ran(stat []byte) time.Duration {
+	const inUser, inSystem, tick = 11, 12, time.Second / 100
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) <= inSystem {
+		return 0
+	}
+	user, err := strconv.ParseUint(fields[inUser], 10, 32)
+	system, errSystem := strconv.ParseUint(fields[inSystem], 10, 32)
+	if err != nil || errSystem != nil {
+		return 0
+	}
+	return time.Duration(user+system) * tick // #nosec G115 -- less than 33 bits
 }
 
 // Parent returns the pid of a process's parent.

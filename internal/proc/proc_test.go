@@ -334,6 +334,29 @@ func TestAliveOfAnOddName(t *testing.T) {
 	}
 }
 
+func TestRan(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"1 (a) R 0 1 1 0 -1 4194560 9 9 9 9 12 3 7 7 20 0 1 0 2": 150 * time.Millisecond,
+		"1 (a) b) 5) S 0 1 1 0 -1 0 0 0 0 0 0 1 0 0":             10 * time.Millisecond,
+		"1 (a) R 0 1 1 0 -1 4194560 9 9 9 9 x 3":                 0,
+		"1 (a) R 0 1":                                            0,
+		"":                                                       0,
+	} {
+		if got := ran([]byte(text)); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+	busy := child(t, "sh", "-c", "while :; do :; done")
+	for deadline := time.Now().Add(20 * time.Second); Ran(busy.Process.Pid) < 50*time.Millisecond; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not seem to run")
+		}
+	}
+	if got := Ran(1 << 30); got != 0 {
+		t.Errorf("one that is not there has run for %v", got)
+	}
+}
+
 func TestParent(t *testing.T) {
 	if parent, err := Parent(os.Getpid()); err != nil || parent != os.Getppid() {
 		t.Errorf("parent %d, want %d, error %v", parent, os.Getppid(), err)

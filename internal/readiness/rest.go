@@ -3,6 +3,7 @@
 package readiness
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
@@ -22,17 +23,21 @@ const (
 
 // A Rest watches processes that have written their pid files come to rest.
 type Rest struct {
+	pids  []int
 	began time.Time
-	slept uint64 // as proc.Asleep tells, together; 0 where one was not asleep
+	ran   time.Duration // on a processor, together, when it began
+	slept uint64        // as proc.Asleep tells, together; 0 where one was not asleep
 }
 
 // Reached says whether all of the processes have been asleep since it was asked
-// last, which is to be RestTime ago or more, or were asked for first more than
-// SettleTime ago: a helper that is busy from the start never rests. Who asks
-// knows that they live. Of a process with several threads the first one counts.
+// last, which is to be RestTime ago or more, or have run for more than SettleTime
+// since it was asked first: a helper that is busy from the start never rests. That
+// is time on a processor, of which one that has something left to do gets little
+// where the host has much to do. With other processes it begins anew. Who asks knows
+// that they live. Of a process with several threads the first one is to sleep.
 func (r *Rest) Reached(pids ...int) bool {
-	if r.began.IsZero() {
-		r.began = time.Now()
+	if !slices.Equal(pids, r.pids) {
+		*r = Rest{pids: slices.Clone(pids)}
 	}
 	before := r.slept
 	r.slept = 0
@@ -44,5 +49,23 @@ func (r *Rest) Reached(pids ...int) bool {
 		}
 		r.slept += slept
 	}
-	return r.slept != 0 && r.slept == before || time.Since(r.began) > SettleTime
+	if r.slept != 0 && r.slept == before {
+		return true
+	}
+	var ran time.Duration
+	for _, pid := range pids {
+		ran += proc.Ran(pid)
+	}
+	if r.began.IsZero() {
+		r.began, r.ran = time.Now(), ran
+	}
+	return ran-r.ran > SettleTime
+}
+
+// Watched returns how long it has been asked for.
+func (r *Rest) Watched() time.Duration {
+	if r.began.IsZero() {
+		return 0
+	}
+	return time.Since(r.began)
 }

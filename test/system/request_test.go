@@ -443,7 +443,7 @@ timeout = "20s"
 			file := filepath.Join(s.dir, "keepalived.conf")
 			var addresses strings.Builder // many take it some time to read
 			for i := range 5000 {
-				fmt.Fprintf(&addresses, "10.%d.%d.1/24 dev tap\n", i/250, i%250)
+				fmt.Fprintf(&addresses, "10.%d.%d.1/24 dev lo\n", i/250, i%250) // one that is there: nothing is logged of them
 			}
 			put(t, file, strings.NewReplacer("@VIPS@", addresses.String(), "interface tap", "interface away").Replace(keepalivedRouter))
 			for range 10 {
