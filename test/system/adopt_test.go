@@ -214,19 +214,20 @@ func (n *netns) pid(t testing.TB) int {
 
 // askRole calls the role's wrapper and waits for the helper. Its path unit sees
 // nothing while its service runs, and so loses requests; the time stamp is changed
-// until this one is served.
+// until this one is served, but no more often than systemd lets the service start
+// (five times in 10 s), after which the path unit has failed for good.
 func (s *service) askRole(n *netns, wrapper string) int {
 	s.t.Helper()
 	if r := s.callFile(n, wrapper, n.arguments()...); r.status != 0 {
 		s.t.Fatalf("the role's wrapper: exit status %d\n%s", r.status, r.stderr)
 	}
+	changed := time.Now()
 	eventually(s.t, n.name+" is served by the role", func() bool {
-		served := !notThere(n.pidFile)
-		if !served {
-			put(s.t, s.state("processes-timestamp"), time.Now().String())
-			time.Sleep(100 * time.Millisecond)
+		if time.Since(changed) > 3*time.Second {
+			changed = time.Now()
+			put(s.t, s.state("processes-timestamp"), changed.String())
 		}
-		return served
+		return !notThere(n.pidFile)
 	})
 	return n.pid(s.t)
 }
