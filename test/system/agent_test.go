@@ -53,10 +53,15 @@ func (s *service) agent(t *testing.T, shared ...*service) *agent {
 // then, and without the limits that a container has besides capabilities.
 func (s *service) unprivilegedAgent(t *testing.T) *agent {
 	t.Helper()
-	return s.agentWith(t, []string{
+	container := ""
+	// Now and then Podman leaves what runc has of a container that it removes.
+	t.Cleanup(func() { must(t, "runc", "delete", "--force", container) })
+	a := s.agentWith(t, []string{
 		"env", "CONTAINERS_CONF=" + s.runcConfig(t), "podman", "run", "--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--cap-add=NET_RAW",
 		"--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined", "--security-opt=label=disable",
 	})
+	container = a.container()
+	return a
 }
 
 func (s *service) agentWith(t *testing.T, podmanRun []string, shared ...*service) *agent {
