@@ -163,9 +163,11 @@ func (s *service) remove() {
 	run(s.t, "systemctl", "stop", s.name+"@*.service")
 	os.Remove(s.file())
 	run(s.t, "systemctl", "daemon-reload")
-	// systemd keeps the slice of a template that has had an instance.
-	run(s.t, "systemctl", "stop", s.name+".socket", s.name+".path", s.name+".timer", s.name+".service", s.name+"@*.service",
-		"system-"+strings.ReplaceAll(s.name, "-", `\x2d`)+".slice")
+	// systemd keeps the slice of a template that has had an instance, and now and
+	// then the slice's control group alone, without having started the slice.
+	slice := "system-" + strings.ReplaceAll(s.name, "-", `\x2d`) + ".slice"
+	run(s.t, "systemctl", "stop", s.name+".socket", s.name+".path", s.name+".timer", s.name+".service", s.name+"@*.service", slice)
+	os.Remove("/sys/fs/cgroup/system.slice/" + slice)
 	os.RemoveAll(s.dir)
 	os.RemoveAll(filepath.Join("/run/tripleo-wrappers", s.name))
 }
