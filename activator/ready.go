@@ -81,7 +81,7 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 					return 0, errEnded
 				}
 				// Not later than this, even where the clock was set back since.
-				settled = earlier(time.UnixMicro(since), time.Now()).Add(readiness.SettleTime)
+				settled = time.UnixMicro(min(since, time.Now().UnixMicro())).Add(readiness.SettleTime)
 			}
 			switch {
 			case command && (rest.Reached(named...) || time.Now().After(deadline) && rest.Watched() > readiness.SettleTime),
@@ -102,13 +102,6 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 			return 0, fmt.Errorf("it was not ready in time: %w", ctx.Err())
 		}
 	}
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 // processAlive says whether the process of a sidecar is alive whose unit has
