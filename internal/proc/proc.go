@@ -95,12 +95,20 @@ func killPending(status []byte) bool {
 	return false
 }
 
-// parseStat returns the state and the flags of a /proc/PID/stat. The second
-// field, the command in parentheses, may itself hold blanks and parentheses.
-func parseStat(stat []byte) (state byte, flags uint64, err error) {
+// fieldsOf returns the fields of a /proc/PID/stat from the third on. The second one,
+// the command in parentheses, may itself hold blanks and parentheses.
+func fieldsOf(stat []byte) []string {
 	end := bytes.LastIndexByte(stat, ')')
-	fields := strings.Fields(string(stat[end+1:]))
-	if end < 0 || len(fields) < 7 || len(fields[0]) != 1 {
+	if end < 0 {
+		return nil
+	}
+	return strings.Fields(string(stat[end+1:]))
+}
+
+// parseStat returns the state and the flags of a /proc/PID/stat.
+func parseStat(stat []byte) (state byte, flags uint64, err error) {
+	fields := fieldsOf(stat)
+	if len(fields) < 7 || len(fields[0]) != 1 {
 		return 0, 0, fmt.Errorf("unexpected content: %q", stat)
 	}
 	flags, err = strconv.ParseUint(fields[6], 10, 64)
@@ -122,7 +130,7 @@ func Ran(pid int) time.Duration {
 // (proc_pid_stat(5); USER_HZ in asm-generic/param.h).
 func ran(stat []byte) time.Duration {
 	const inUser, inSystem, tick = 11, 12, time.Second / 100
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	fields := fieldsOf(stat)
 	if len(fields) <= inSystem {
 		return 0
 	}
@@ -140,7 +148,7 @@ func Parent(pid int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	fields := fieldsOf(stat)
 	if len(fields) < 2 {
 		return 0, fmt.Errorf("unexpected content of %s: %q", file(pid, "stat"), stat)
 	}
