@@ -116,13 +116,13 @@ func kill(serviceDir string, pid, signal int) error {
 		var unanswered, reasons []string
 		broken := false
 		for _, socket := range waiting {
+			limit := time.Until(deadline)
+			if len(waiting) > 1 {
+				limit = min(limit, answerTime)
+			}
 			// Sent twice, HUP is harmless; where there is no process any more that KILL
 			// or TERM was for, that is what the caller wanted.
-			limit := deadline
-			if len(waiting) > 1 {
-				limit = time.Now().Add(answerTime)
-			}
-			got, err := askToSignal(socket, request, limit)
+			got, err := askToSignal(socket, request, time.Now().Add(limit))
 			switch {
 			case got == done, got == noProcess && maySent && ends(signal):
 				return nil
