@@ -64,8 +64,8 @@ JSON. The service need not be defined any more.`,
 		show.WaitDelay = time.Second
 		show.Stdin, show.Stdout, show.Stderr = os.Stdin, os.Stdout, os.Stderr
 		err := show.Run()
-		if command.Context().Err() != nil {
-			return nil // seen enough
+		if seenEnough(command.Context(), err) {
+			return nil
 		}
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {

@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -35,13 +37,14 @@ const (
 )
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	// An operator who has seen enough, or a service that is stopped. It holds up
+	// to the end: timeout(1), for one, sends its signal twice, and the second
+	// would kill a program that has finished.
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-func run(args []string, stdout, stderr io.Writer) int {
-	// An operator who has seen enough, or a service that is stopped.
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-	defer cancel()
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c := &control{
 		stdout:  terminal.New(stdout),
 		stderr:  terminal.New(stderr),
@@ -63,6 +66,21 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintf(stderr, "tripleo-wrapperctl: %v; try --help\n", err)
 	return exitUsage
+}
+
+// seenEnough tells whether a command that goes on until Ctrl-C has come to its
+// end. Ctrl-C is for all that run on the terminal: err may be that of a program
+// which noticed it before this one did.
+func seenEnough(ctx context.Context, err error) bool {
+	if ctx.Err() != nil {
+		return true
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == unix.SIGINT
 }
 
 // A failure is an error of a command that made sense, and the exit status.

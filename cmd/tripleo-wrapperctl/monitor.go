@@ -62,8 +62,8 @@ func (c *control) monitor(ctx context.Context, services []conf.Service, interval
 	var events []journal.Entry
 	for {
 		entries, err := journal.Read(ctx, query)
-		if ctx.Err() != nil {
-			return nil // seen enough
+		if seenEnough(ctx, err) {
+			return nil
 		}
 		if err != nil {
 			return err
@@ -78,7 +78,10 @@ func (c *control) monitor(ctx context.Context, services []conf.Service, interval
 		} else {
 			err = c.printEvents(entries)
 		}
-		if err != nil && ctx.Err() == nil {
+		if seenEnough(ctx, err) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		select {

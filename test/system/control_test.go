@@ -575,6 +575,16 @@ func TestControlLogsAndMonitor(t *testing.T) {
 		t.Errorf("logs --follow: exit status %d\n%s", follow.status, follow.stderr)
 	}
 	mention(t, follow, "started, version")
+
+	// Ctrl-C may end journalctl before the one who called it knows of it.
+	followed := make(chan result)
+	go func() { followed <- run(t, "timeout", "10", "tripleo-wrapperctl", "logs", "--follow", s.name) }()
+	eventually(t, "journalctl is interrupted", func() bool {
+		return run(t, "pkill", "--signal=INT", "--full", "^journalctl --follow SERVICE="+s.name).status == 0
+	})
+	if follow = <-followed; follow.status != 0 {
+		t.Errorf("logs --follow, whose journalctl is interrupted: exit status %d\n%s", follow.status, follow.stderr)
+	}
 }
 
 // Counters go on where they were, and the file is what node_exporter finds.
