@@ -6,10 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
 )
 
 // The process of a container of Podman is the one that conmon's pid file names,
@@ -48,6 +51,13 @@ func TestCommandOfConmon(t *testing.T) {
 
 	s := Service{Name: "a", Container: options.Podman}
 	main := conmon.Process.Pid
+	// The kernel tells them a moment after execve(2) has closed the descriptor that
+	// Start waits for.
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if args, err := proc.Arguments(main); err != nil || slices.Contains(args, pidFile) {
+			break
+		}
+	}
 	if got := s.Command("n", main); got != main {
 		t.Errorf("without the pid file: %d, want the main process, %d", got, main)
 	}

@@ -299,7 +299,13 @@ func recycle(t *testing.T, s *service, n *netns) bool {
 		reply, name := tell(t, "", s.socket(), "Signal", fmt.Sprintf(`{"pid":%d,"signal":9}`, pid))
 		answer <- [2]string{reply, name}
 	}()
-	time.Sleep(time.Second) // for the activator to check; whether it has is seen below
+	eventually(t, "the signal is held up", func() bool {
+		calls, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", server))
+		return slices.ContainsFunc(calls, func(call string) bool {
+			content, err := os.ReadFile(call)
+			return err == nil && strings.HasPrefix(string(content), fmt.Sprintf("%d ", unix.SYS_PIDFD_SEND_SIGNAL))
+		})
+	})
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

@@ -595,6 +595,7 @@ func TestControlMetrics(t *testing.T) {
 	state, output := filepath.Join(directory, "state"), filepath.Join(directory, "out.prom")
 	measure := func() string {
 		t.Helper()
+		must(t, "journalctl", "--sync")
 		control(t, 0, "metrics", "--state="+state, "--output="+output)
 		content, err := os.ReadFile(output)
 		if err != nil {
@@ -758,10 +759,10 @@ func TestControlBesideAgent(t *testing.T) {
 	s := define(t, "systemd", slowDnsmasq)
 	for _, more := range [][]string{nil, {"--quiet-dhcp"}} {
 		n := s.netns()
-		s.start(n)
+		before := s.start(n)
 		done := make(chan result)
 		go func() { done <- run(t, "tripleo-wrapperctl", "restart", s.name, n.name) }()
-		time.Sleep(500 * time.Millisecond)
+		eventually(t, "it is being restarted", func() bool { return s.mainPID(n) != before })
 		pid := s.start(n, more...)
 		if r := <-done; r.status != 0 {
 			t.Errorf("restart: exit status %d\n%s", r.status, r.stderr)

@@ -188,7 +188,7 @@ func TestBrokenThenMended(t *testing.T) {
 	}
 	s.write(text)
 	must(t, "systemctl", "daemon-reload")
-	eventually(t, "the sidecar is up", func() bool { return s.running() == 1 && !notThere(n.pidFile) })
+	eventually(t, "the sidecar is up", func() bool { return s.running() == 1 && alive(n.pid(t)) })
 	s.check(n)
 }
 
@@ -243,6 +243,7 @@ func TestDebug(t *testing.T) {
 	for _, debug := range []bool{false, true} {
 		s := define(t, "systemd", fmt.Sprintf("debug = %v\n", debug)+dnsmasq)
 		s.start(s.netns())
+		must(t, "journalctl", "--sync")
 		log := must(t, "journalctl", "--quiet", "--output=cat", "SERVICE="+s.name)
 		for _, text := range []string{"connection of process"} {
 			if strings.Contains(log, text) != debug {

@@ -153,7 +153,7 @@ func TestDockerForeignProcess(t *testing.T) {
 cmd = ["/bin/sh", "-c", "echo $0 > $1; exec sleep 1000"]
 [ready]
 pid_file = "@DIR@/{uuid}.pid"
-timeout = "2s"
+timeout = "6s"
 `
 	s, other := define(t, "docker", liar), define(t, "docker", dnsmasq)
 	n, m := s.netns(), other.netns()

@@ -587,6 +587,7 @@ Sync {
 				t.Fatal(err)
 			}
 			h.checkOwner(h.in, pid)
+			eventually(t, "it has a socket", func() bool { return !notThere(filepath.Join(dir, "conntrackd.ctl")) })
 			return pid
 		}
 		pid := start()
@@ -662,7 +663,8 @@ bind-to-address @ADDRESS@
 		start := func() int {
 			t.Helper()
 			h.start(nil, "start", "-w", dir)
-			return pid(t, pidFile)
+			helper := netns{name: h.in.name, pidFile: pidFile} // not there yet, since the call waits for none
+			return helper.pid(t)
 		}
 		first := start()
 		h.checkOwner(h.in, first)

@@ -8,7 +8,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // Parts of definitions of neutron-dnsmasq.
@@ -107,11 +108,16 @@ var mishaps = []mishap{
 		w.activatorSays()
 	}},
 	{"The network namespace goes while a call waits", func(w *witness) {
-		w.define(never)
+		w.define(strings.Replace(never, "2s", "10s", 1))
+		asked := func() int {
+			must(w.t, "journalctl", "--sync")
+			log := run(w.t, "journalctl", "--quiet", "--output=cat", w.sinceFlag(), "SERVICE=neutron-dnsmasq").stdout
+			return strings.Count(log, "asked for by process")
+		}
 		first := w.inBackground(w.callCommand("--first")...)
 		eventually(w.t, "the first is starting", func() bool { return w.s.running() == 1 })
 		second := w.inBackground(w.callCommand("--second")...)
-		time.Sleep(500 * time.Millisecond)
+		eventually(w.t, "the second waits", func() bool { return asked() == 2 })
 		must(w.t, "ip", "netns", "del", netnsName)
 		first()
 		w.keep("ip netns exec qdhcp-1 dnsmasq --second", second())
@@ -403,11 +409,13 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 	}},
 	{"Somebody keeps the lock of the spool", func(w *witness) {
 		w.anew(usually)
-		wait := w.inBackground("flock", w.s.state("processes.lock"), "sleep", "6")
-		time.Sleep(200 * time.Millisecond)
+		lock := flock.New(w.s.state("processes.lock"))
+		if err := lock.Lock(); err != nil {
+			w.t.Fatal(err)
+		}
+		defer lock.Unlock()
 		w.spool(netnsName + " --port=0\n")
 		w.journalWith("mended", "-p", "err", "SERVICE=neutron-dnsmasq")
-		wait()
 		w.undefine()
 	}},
 
@@ -465,10 +473,11 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 		w.journalWith("restart counter", "-t", "systemd", "-u", "neutron-dnsmasq@qdhcp-1", "-g", "exited|result|restart")
 	}},
 	{"A sidecar keeps ending", func(w *witness) {
-		w.define(onHost + `cmd = ["/bin/sh", "-c", "echo $$ > /var/lib/neutron/qdhcp-1.pid; sleep 0.5; echo oh dear; exit 7"]
+		w.define(onHost + `cmd = ["/bin/sh", "-c", "echo $$ > /var/lib/neutron/qdhcp-1.pid; sleep 2; echo oh dear; exit 7"]
 [ready]
 pid_file = "/var/lib/neutron/{netns}.pid"
 `)
+		w.s.dropIn(w.t, "[Service]\nRestartSec=1min\n") // for who looks at it
 		must(w.t, w.callCommand()...)
 		eventually(w.t, "it waits to be brought back", func() bool {
 			return show(w.t, w.s.unit(netnsName), "SubState") == "auto-restart"
@@ -498,7 +507,8 @@ pid_file = "/var/lib/neutron/{netns}.pid"
 		must(w.t, "ip", "netns", "del", netnsName)
 		must(w.t, "ip", "netns", "add", netnsName)
 		must(w.t, "kill", "-SEGV", strconv.Itoa(w.pid))
-		w.journalWith("225", "-u", "neutron-dnsmasq@qdhcp-1", "-g", "namespace is gone|status=225")
+		w.journalWith("gone", "-t", "neutron-dnsmasq", "-u", "neutron-dnsmasq@qdhcp-1", "-g", "namespace is gone")
+		w.journalWith("225", "-t", "systemd", "-u", "neutron-dnsmasq@qdhcp-1", "-g", "status=225")
 	}},
 	{"A unit is started by hand for which nobody asked", func(w *witness) {
 		w.anew(usually)

@@ -94,6 +94,7 @@ func TestTwentyCallsOneNamespace(t *testing.T) {
 		if running := s.running(); running != 1 {
 			t.Errorf("%d sidecars, want 1", running)
 		}
+		must(t, "journalctl", "--sync")
 		if starts := must(t, "journalctl", "--quiet", "--output=cat", "--unit="+s.unit(n.name), "--grep=started in"); strings.Count(starts, "started in") != 1 {
 			t.Errorf("started more than once:\n%s", starts)
 		}
@@ -215,11 +216,11 @@ func TestNotReady(t *testing.T) {
 cmd = ["/bin/sh", "-c", "sleep 1000", "x"]
 [ready]
 pid_file = "@DIR@/{uuid}.pid"
-timeout = "2s"
+timeout = "6s"
 `)
 		n := s.netns()
 		r := s.call(n)
-		if r.status == 0 || !strings.Contains(r.stderr, "not ready within 2s") {
+		if r.status == 0 || !strings.Contains(r.stderr, "not ready within 6s") {
 			t.Errorf("exit status %d\n%s", r.status, r.stderr)
 		}
 		if running := s.running(); running != 0 {
@@ -409,7 +410,7 @@ for argument; do
     case $argument in --pid-file=*) echo $$ > "${argument#*=}" ;; esac
 done
 i=0
-while [ $i -lt 50000 ]; do i=$((i + 1)); done
+while [ $i -lt 10000 ]; do i=$((i + 1)); done
 exit 3""", "sh"]`, 1)
 	for _, engine := range []string{"podman", "systemd", "image", "docker"} {
 		t.Run(engine, func(t *testing.T) {
@@ -459,7 +460,7 @@ timeout = "20s"
 
 func TestLeavesForeground(t *testing.T) {
 	background := strings.Replace(dnsmasq, "dnsmasq -k", "dnsmasq", 1)
-	late := strings.Replace(dnsmasq, `"/usr/sbin/dnsmasq -k"`, `["/bin/sh", "-c", "sleep 1; dnsmasq \"$@\"; sleep 0.3", "sh"]`, 1)
+	late := strings.Replace(dnsmasq, `"/usr/sbin/dnsmasq -k"`, `["/bin/sh", "-c", "sleep 1; dnsmasq \"$@\"; sleep 0.1", "sh"]`, 1)
 	for _, engine := range []string{"podman", "systemd", "image"} {
 		t.Run(engine, func(t *testing.T) {
 			for text, calls := range map[string]int{background: 5, late: 1} {

@@ -89,6 +89,7 @@ func TestRunFromOutside(t *testing.T) {
 	if r := run(t, s.state("wrapper"), "-C", "/conf1", "a", "b"); r.status != 0 || r.stdout != "-C /conf1 a b\n" {
 		t.Errorf("exit status %d, %q\n%s", r.status, r.stdout, r.stderr)
 	}
+	must(t, "journalctl", "--sync")
 	journal := must(t, "journalctl", "--output=cat", "SERVICE="+s.name, "RESULT=ran")
 	if !strings.Contains(journal, b.name) || strings.Contains(journal, a.name) {
 		t.Errorf("it was run in another sidecar:\n%s", journal)
@@ -107,7 +108,7 @@ func TestRunFromOutside(t *testing.T) {
 // What a control command may cost is bounded, and another one has nothing to do
 // with it.
 func TestRunHostile(t *testing.T) {
-	s := define(t, "systemd", commanded+"[ready]\ntimeout = \"3s\"\n")
+	s := define(t, "systemd", commanded+"[ready]\ntimeout = \"10s\"\n")
 	n := s.netns()
 	if r := s.call(n); r.status != 0 {
 		t.Fatalf("exit status %d\n%s", r.status, r.stderr)
@@ -127,7 +128,7 @@ func TestRunHostile(t *testing.T) {
 		{"10 MB", []string{"--do", "head -c 10000000 /dev/zero"}, 1, "wrote too much: more than 256 KiB to its standard output", 0},
 		{"10 MB of errors", []string{"--do", "head -c 10000000 /dev/zero >&2"}, 1, "wrote too much: more than 256 KiB to its standard error", 0},
 		{"as much as it may write", []string{"--do", "head -c 262144 /dev/zero"}, 0, "", 262144},
-		{"never ends", []string{"--do", "sleep 1000"}, 1, "it had not ended after 3s, ready.timeout", 0},
+		{"never ends", []string{"--do", "sleep 1000"}, 1, "it had not ended after 10s, ready.timeout", 0},
 		{"leaves something behind", []string{"--do", "sleep 1000 & echo done"}, 0, "", 5},
 		{"100,000 arguments", append([]string{"--do", "echo $#"}, many...), 0, "", 7},
 		{"options", []string{"--do", "echo", "--args=/etc/shadow", "--", "--join=x", "-"}, 0, "", 1},
@@ -197,6 +198,7 @@ func TestRunIsNoStart(t *testing.T) {
 
 	must(t, "systemctl", "stop", "tripleo-wrappers.target")
 	t.Cleanup(func() { must(t, "systemctl", "start", "tripleo-wrappers.target") })
+	eventually(t, "the socket is away", func() bool { return show(t, s.name+".socket", "ActiveState") == "inactive" })
 	r := s.call(n, "--do", "true")
 	if r.status != 1 || !strings.Contains(r.stderr, "a control command is not spooled") {
 		t.Errorf("without a socket: exit status %d\n%s", r.status, r.stderr)

@@ -63,7 +63,7 @@ func TestSpoolWaits(t *testing.T) {
 		t.Errorf("exit status %d\n%s", r.status, r.stderr)
 	}
 	must(t, "systemctl", "start", s.name+".path")
-	eventually(t, "the sidecar is up", func() bool { return s.running() == 1 && !notThere(n.pidFile) })
+	eventually(t, "the sidecar is up", func() bool { return s.running() == 1 && alive(n.pid(t)) })
 	s.check(n)
 }
 
@@ -140,6 +140,7 @@ func TestBadSpool(t *testing.T) {
 		failed, _ := os.ReadFile(s.state("processes.failed"))
 		return strings.Contains(string(failed), "{not json\n") && strings.Contains(string(failed), `"netns":"../../etc"`)
 	})
+	must(t, "journalctl", "--sync")
 	if gone := must(t, "journalctl", "--output=cat", "--quiet", "SERVICE="+s.name, "NETNS=qdhcp-never-there"); !strings.Contains(gone, "its network namespace is gone") {
 		t.Errorf("no line about the request whose namespace is gone: %q", gone)
 	}
@@ -158,9 +159,7 @@ func TestBadSpool(t *testing.T) {
 		}
 		eventually(t, name+" is put away", func() bool { return notThere(s.state("processes")) })
 	}
-	if rejected, _ := filepath.Glob(s.state("processes.rejected-*")); len(rejected) != 3 {
-		t.Errorf("put away: %q, want 3", rejected)
-	}
+	s.rejected(t, 3)
 	if content, err := os.ReadFile(secret); err != nil || string(content) != n.name+" --x\n" {
 		t.Errorf("what the link points at changed: %q, %v", content, err)
 	}
@@ -277,9 +276,7 @@ timeout = "1s"
 		t.Errorf("%d tries, want 6 at least", n)
 	}
 	mention(t, control(t, 3, "status", s.name, never.name), "gave up a spooled request", s.state("processes.failed"))
-	if !notThere(s.state("processes.taken-0")) {
-		t.Error("the spool is still there")
-	}
+	eventually(t, "the spool is put away", func() bool { return notThere(s.state("processes.taken-0")) })
 
 	// One that was served and whose sidecar was then killed on purpose stays
 	// dead, though an activator finds the spool again.
