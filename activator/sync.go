@@ -39,8 +39,9 @@ const (
 	// maxFailed is how large processes.failed may become, in bytes.
 	maxFailed = 4 << 20
 	// lateWrite is how long after it was served a spool may still grow: a
-	// shell that has opened a file to append to it writes at once.
-	lateWrite = 100 * time.Millisecond
+	// shell that has opened a file to append to it writes at once, but for what
+	// else there is to run on a busy host.
+	lateWrite = 500 * time.Millisecond
 )
 
 // retries is how long to wait before each further try of a spooled request.
