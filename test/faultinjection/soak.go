@@ -469,6 +469,21 @@ func (k *soak) finish() {
 	}
 }
 
+// tellProcesses says more of processes that are left behind, and of those of the
+// same name: what they were called with and since when, and for a shim, which has
+// its container's id for an argument, what is in the journal of that.
+func tellProcesses(names []string) {
+	const tell = `
+for name do
+    ps -C "$name" -o pid=,lstart=,args= | while read -r line; do
+        echo "$line"
+        id=$(echo "$line" | grep -oE -m 1 '\b[0-9a-f]{64}\b') && journalctl --quiet --no-pager | grep -F "$(echo "$id" | cut -c 1-12)" | tail -n 50
+    done
+done
+true`
+	fmt.Fprintln(os.Stderr, output("sh", append([]string{"-c", tell, "sh"}, names...)...))
+}
+
 // judge adds up, and says what is not as it has to be.
 func (k *soak) judge(length time.Duration) {
 	k.requests = k.faults.requests
@@ -485,6 +500,9 @@ func (k *soak) judge(length time.Duration) {
 		if left := k.left[kind]; len(left) > 0 {
 			k.problem("left behind: %d %s, such as %s", len(left), kind, strings.Join(left[:min(5, len(left))], " "))
 			fmt.Fprintf(os.Stderr, "left behind:\n    %s\n", strings.Join(left, "\n    "))
+			if kind == "processes" {
+				tellProcesses(left)
+			}
 		}
 	}
 	if now, then := k.ended.numbers["descriptors of systemd"], k.empty.numbers["descriptors of systemd"]; now > then {
