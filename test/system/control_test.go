@@ -585,6 +585,23 @@ func TestControlLogsAndMonitor(t *testing.T) {
 	if follow = <-followed; follow.status != 0 {
 		t.Errorf("logs --follow, whose journalctl is interrupted: exit status %d\n%s", follow.status, follow.stderr)
 	}
+	monitored := make(chan result)
+	go func() {
+		monitored <- run(t, "timeout", "20", "tripleo-wrapperctl", "monitor", "--interval=100ms", s.name)
+	}()
+	var monitor result
+	eventually(t, "a journalctl of monitor is interrupted", func() bool {
+		select {
+		case monitor = <-monitored:
+			return true
+		default:
+			run(t, "pkill", "--signal=INT", "--full", "^journalctl .*SERVICE="+s.name)
+			return false
+		}
+	})
+	if monitor.status != 0 {
+		t.Errorf("monitor, whose journalctl is interrupted: exit status %d\n%s", monitor.status, monitor.stderr)
+	}
 }
 
 // Counters go on where they were, and the file is what node_exporter finds.

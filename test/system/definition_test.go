@@ -188,7 +188,8 @@ func TestBrokenThenMended(t *testing.T) {
 	}
 	s.write(text)
 	must(t, "systemctl", "daemon-reload")
-	eventually(t, "the sidecar is up", func() bool { return s.running() == 1 && alive(n.pid(t)) })
+	n.pid(t) // waits for it
+	eventually(t, "the sidecar is up", func() bool { return s.running() == 1 })
 	s.check(n)
 }
 

@@ -62,7 +62,8 @@ func TestSpoolWaits(t *testing.T) {
 		t.Errorf("exit status %d\n%s", r.status, r.stderr)
 	}
 	must(t, "systemctl", "start", s.name+".path")
-	eventually(t, "the sidecar is up", func() bool { return s.running() == 1 && alive(n.pid(t)) })
+	n.pid(t) // waits for it
+	eventually(t, "the sidecar is up", func() bool { return s.running() == 1 })
 	s.check(n)
 }
 
