@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -469,19 +470,28 @@ func (k *soak) finish() {
 	}
 }
 
-// tellProcesses says more of processes that are left behind, and of those of the
-// same name: what they were called with and since when, and for a shim, which has
-// its container's id for an argument, what is in the journal of that.
+// tellProcesses says more of some processes that are left behind, and of those of
+// the same name: what they were called with and since when, and of a shim, which has
+// its container's id for an argument, what Docker logged of that. The report does
+// without where it cannot be told.
 func tellProcesses(names []string) {
 	const tell = `
 for name do
-    ps -C "$name" -o pid=,lstart=,args= | while read -r line; do
+    ps -C "$name" -o pid=,lstart=,args= | head -n 5 | while read -r line; do
         echo "$line"
-        id=$(echo "$line" | grep -oE -m 1 '\b[0-9a-f]{64}\b') && journalctl --quiet --no-pager | grep -F "$(echo "$id" | cut -c 1-12)" | tail -n 50
+        id=$(echo "$line" | grep -oE -m 1 '\b[0-9a-f]{64}\b') || continue
+        timeout 5 journalctl --quiet --no-pager -u docker.service -u containerd.service | grep -F "$id" | tail -n 50
     done
 done
 true`
-	fmt.Fprintln(os.Stderr, output("sh", append([]string{"-c", tell, "sh"}, names...)...))
+	names = slices.Compact(slices.Clone(names))
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", tell, "sh"}, names[:min(4, len(names))]...)...)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		fmt.Fprintf(os.Stderr, "telling more of processes: %v\n", err)
+	}
 }
 
 // judge adds up, and says what is not as it has to be.
