@@ -33,7 +33,7 @@ var errEnded = errors.New("it ended before it was ready")
 // still at work then, as one that has been ready may well be, is ready; for that a
 // deadline is given that has passed.
 func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.State, deadline time.Time) (main int, err error) {
-	if !state.Active() {
+	if ended(state) {
 		return 0, errEnded
 	}
 	main, err = a.systemd.MainPID(ctx, state.Unit)
@@ -55,7 +55,7 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 			if err != nil {
 				return 0, err
 			}
-			if !state.Active() && state.ActiveState != "deactivating" {
+			if ended(state) {
 				return 0, errEnded
 			}
 		}
@@ -103,6 +103,10 @@ func (a *Activator) awaitReady(ctx context.Context, s *sidecar, state manager.St
 		}
 	}
 }
+
+// ended says whether a unit is not up any more. One on its way down is not there
+// yet: systemd logs how it ended at the end of that.
+func ended(state manager.State) bool { return !state.Active() && state.ActiveState != "deactivating" }
 
 // processAlive says whether the process of a sidecar is alive whose unit has
 // that main process.

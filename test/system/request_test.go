@@ -460,6 +460,21 @@ timeout = "20s"
 	}
 }
 
+// Why a sidecar ended is known once its unit is down, which may take a while.
+func TestEndsSlowly(t *testing.T) {
+	for _, engine := range []string{"podman", "systemd", "image", "docker"} {
+		t.Run(engine, func(t *testing.T) {
+			s := define(t, engine, `cmd = ["/bin/sh", "-c", "exit 0", "x"]`)
+			s.dropIn(t, "[Service]\nExecStopPost=/bin/sleep 1\n")
+			for range 5 {
+				if r := s.call(s.netns()); r.status != 1 || !strings.Contains(r.stderr, "with exit status 0 unless") {
+					t.Errorf("exit status %d\n%s", r.status, r.stderr)
+				}
+			}
+		})
+	}
+}
+
 func TestLeavesForeground(t *testing.T) {
 	background := strings.Replace(dnsmasq, "dnsmasq -k", "dnsmasq", 1)
 	late := strings.Replace(dnsmasq, `"/usr/sbin/dnsmasq -k"`, `["/bin/sh", "-c", "sleep 1; dnsmasq \"$@\"; sleep 0.1", "sh"]`, 1)
