@@ -5,9 +5,12 @@ package conf
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 )
@@ -32,6 +35,52 @@ func checkNames(drafts []*draft) {
 			d.duplicate = true
 			d.fail("service_name", "%s is already the name of the service in %s; choose another name",
 				quote(d.service.Name), owner.path)
+		}
+	}
+}
+
+// unitFiles maps the names of unit files to their paths.
+type unitFiles map[string]string
+
+// packagedUnits returns the units that packages have installed below root. A
+// generated unit comes before one of these that has its name (systemd.unit(5)).
+func packagedUnits(root string) unitFiles {
+	units := unitFiles{}
+	for _, dir := range []string{"/lib/systemd/system", "/usr/lib/systemd/system", "/usr/local/lib/systemd/system"} {
+		target, err := follow(root, dir)
+		if err != nil {
+			continue
+		}
+		// Where there is none, or none that can be read, systemd has no units of it.
+		entries, _ := os.ReadDir(filepath.Join(root, target))
+		for _, entry := range entries {
+			units[entry.Name()] = filepath.Join(root, dir, entry.Name())
+		}
+	}
+	return units
+}
+
+// of returns the path of a unit whose place one of the service's takes, "" if
+// there is none.
+func (units unitFiles) of(service string) string {
+	for _, unit := range layout.Units(service) {
+		if file := units[unit]; file != "" {
+			return file
+		}
+	}
+	return ""
+}
+
+// checkUnits has no service take the place of another's unit: a definition named
+// docker would be the end of docker.service.
+func checkUnits(drafts []*draft, others unitFiles) {
+	for _, d := range drafts {
+		if !d.named {
+			continue
+		}
+		if file := others.of(d.service.Name); file != "" {
+			d.fail("service_name", "a unit of %s would take the place of %s, which is another's; choose another name with service_name",
+				quote(d.service.Name), file)
 		}
 	}
 }
@@ -156,11 +205,36 @@ func (d *draft) claim() int {
 	return 0
 }
 
-// name returns the service's name if it is known, and otherwise one that is
-// made from the file's name.
+// lastName returns the name that the service of a definition's file had when it
+// last had an activator, "" if that is not known. Only root can say.
+func lastName(root, source string) string {
+	kept, _ := filepath.Glob(filepath.Join(root, layout.KeptTemplate("*"))) // fails for no pattern but a wrong one
+	var (
+		last  string
+		since time.Time
+	)
+	for _, name := range kept {
+		info, err := os.Stat(name)
+		if err != nil || last != "" && info.ModTime().Before(since) {
+			continue // of a service that the file was of before
+		}
+		text, err := os.ReadFile(name) // #nosec G304 -- below layout.RuntimeDir, which is root's alone
+		if err == nil && slices.Contains(strings.Split(string(text), "\n"), "SourcePath="+strings.ReplaceAll(source, "%", "%%")) {
+			last, since = path.Base(path.Dir(name)), info.ModTime()
+		}
+	}
+	return last
+}
+
+// name returns the service's name if it is known, else that which it had last,
+// so that what runs of it is still looked after, and otherwise one that is made
+// from the file's name.
 func (d *draft) name() string {
 	if d.named {
 		return d.service.Name
+	}
+	if layout.CheckService(d.last) == nil {
+		return d.last
 	}
 	name := strings.Map(func(r rune) rune {
 		if layout.CheckService("x"+string(r)) != nil {
@@ -173,7 +247,7 @@ func (d *draft) name() string {
 
 // freeName returns name, or what comes nearest to it, as a valid name of a
 // service that is not taken.
-func freeName(name string, taken map[string]bool) string {
+func freeName(name string, taken func(string) bool) string {
 	for n := 0; ; n++ {
 		end := ""
 		switch {
@@ -187,7 +261,7 @@ func freeName(name string, taken map[string]bool) string {
 			start = start[:len(start)-1]
 		}
 		free := start + end
-		if !taken[free] && layout.CheckService(free) == nil {
+		if !taken(free) && layout.CheckService(free) == nil {
 			return free
 		}
 	}

@@ -28,9 +28,10 @@ type draft struct {
 	incomplete bool
 
 	service   Service
-	named     bool // service.Name is set and valid
-	duplicate bool // but another definition has it
-	alone     bool // read without the others of its host
+	named     bool   // service.Name is set and valid
+	duplicate bool   // but another definition has it
+	last      string // the name that the service had, where it is not known now; or ""
+	alone     bool   // read without the others of its host
 	problems  []Problem
 }
 

@@ -90,7 +90,8 @@ func regular(info fs.FileInfo) (mask bool, err error) {
 	return false, errors.New("is a socket or a device; a definition has to be a regular file")
 }
 
-// follow returns where the symbolic link name leads to, as seen inside root.
+// follow returns where a path leads to, as seen inside root, without a symbolic
+// link in it.
 //
 // On a host the kernel does that. In another root it would follow an absolute
 // link out of it and read the files of the wrong host.
@@ -98,17 +99,29 @@ func follow(root, name string) (string, error) {
 	if root == "/" {
 		return name, nil
 	}
-	for range 40 { // as many as the kernel follows
-		target, err := os.Readlink(filepath.Join(root, name))
+	resolved, links := "/", 0
+	for rest := name; rest != ""; {
+		var first string
+		first, rest, _ = strings.Cut(rest, "/")
+		next := path.Join(resolved, first) // ".." stays inside root, and is the parent, since resolved has no link in it
+		if next == "/" {
+			resolved = next // root itself may be a link
+			continue
+		}
+		target, err := os.Readlink(filepath.Join(root, next))
 		if err != nil {
-			return name, nil // not a link; what else is wrong with it, who opens it says
+			resolved = next // not a link; what else is wrong with it, who opens it says
+			continue
 		}
-		if !path.IsAbs(target) {
-			target = path.Join(path.Dir(name), target)
+		if links++; links > 40 { // as many as the kernel follows
+			return "", cannotRead(syscall.ELOOP)
 		}
-		name = path.Join("/", target)
+		if path.IsAbs(target) {
+			resolved = "/"
+		}
+		rest = target + "/" + rest
 	}
-	return "", cannotRead(syscall.ELOOP)
+	return resolved, nil
 }
 
 // cannotRead takes the path out of an error, since a Problem has it already.

@@ -46,7 +46,8 @@ var Keys = []Key{
 containers **NAME-NETNS** and the directory **SERVICE_DIR/NAME** are called after it.
 
 It has letters, digits and the characters **_.-**, begins with a letter or a digit, and has at most 100 bytes. It is
-not **kill_scripts**. Of two definitions with the same name, the one whose file has that name keeps it, otherwise
+not **kill_scripts**, and not the name of a unit that a package has installed, such as **haproxy**, whose place the
+generated one would take. Of two definitions with the same name, the one whose file has that name keeps it, otherwise
 the first by file name; the other one is broken.`,
 		Example: `"neutron-dnsmasq"`,
 		Since:   "0.1.0",

@@ -49,18 +49,20 @@ func Load(root string) Set {
 	}
 	readers.Wait()
 	drafts = slices.DeleteFunc(drafts, func(d *draft) bool { return d == nil })
-	return sortOut(append(drafts, unreadable...))
+	return sortOut(append(drafts, unreadable...), packagedUnits(root))
 }
 
-// LoadFile reads one definition that need not be in its place yet. Its drop-ins,
-// if there are any, are beside it; a service that it joins is not looked for. It never fails; what is wrong is in the
+// LoadFile reads one definition that need not be in its place yet, for the host
+// whose file system is at root. Its drop-ins, if there are any, are beside it; a
+// service that it joins is not looked for. It never fails; what is wrong is in the
 // Set's Broken, and a file that is no definition but a mask makes an empty Set.
-func LoadFile(name string) Set {
+func LoadFile(root, name string) Set {
+	others := packagedUnits(root)
 	file, err := filepath.Abs(name)
 	if err != nil {
 		d := newDraft("/", path.Base(name), name)
 		d.problems = []Problem{{File: name, Message: err.Error()}}
-		return sortOut([]*draft{d})
+		return sortOut([]*draft{d}, others)
 	}
 	dir, base := path.Dir(file), strings.TrimSuffix(path.Base(file), suffix)
 	def := definition{base: base, source: file}
@@ -71,7 +73,7 @@ func LoadFile(name string) Set {
 		return Set{}
 	}
 	d.alone = true
-	return sortOut([]*draft{d})
+	return sortOut([]*draft{d}, others)
 }
 
 // Check returns what is wrong with the text of a definition by itself, as if it
@@ -209,6 +211,9 @@ func read(root string, def definition) *draft {
 		}
 	}
 	d.check()
+	if !d.named {
+		d.last = lastName(root, def.source)
+	}
 	return d
 }
 
@@ -244,9 +249,11 @@ func (d *draft) parse(file, text string) *document {
 	return &document{path: file, text: text, tables: tables}
 }
 
-// sortOut makes services of the drafts without a problem, and Brokens of the others.
-func sortOut(drafts []*draft) Set {
+// sortOut makes services of the drafts without a problem, and Brokens of the
+// others, none of which has a unit among those of others.
+func sortOut(drafts []*draft, others unitFiles) Set {
 	checkNames(drafts)
+	checkUnits(drafts, others)
 	checkPaths(drafts)
 	checkJoins(drafts)
 
@@ -269,7 +276,7 @@ func sortOut(drafts []*draft) Set {
 	})
 	for _, d := range broken {
 		sortProblems(d.problems)
-		name := freeName(d.name(), taken)
+		name := freeName(d.name(), func(name string) bool { return taken[name] || others.of(name) != "" })
 		taken[name] = true
 		set.Broken = append(set.Broken, Broken{Name: name, Source: d.service.Source, Problems: d.problems})
 	}

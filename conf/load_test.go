@@ -284,6 +284,65 @@ func TestLinksStayInsideRoot(t *testing.T) {
 	}
 }
 
+// A directory of definitions that is a link leads inside root, too, as does one
+// above it; root itself may be a link.
+func TestDirectoriesStayInsideRoot(t *testing.T) {
+	root := tree(t, map[string]string{
+		"/srv/definitions/inside.toml":          good,
+		"/srv/definitions/inside.toml.d/a.toml": "debug = true",
+		"/vendor/tripleo-wrappers/vendor.toml":  good,
+	})
+	for name, target := range map[string]string{AdminDir: "/srv/definitions", "/usr/lib": "/vendor"} {
+		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(target, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(t.TempDir(), "root")
+	if err := os.Symlink(root, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range []string{root, link} {
+		set := Load(root)
+		if len(set.Services) != 2 || len(set.Broken) > 0 || !set.Services[0].Debug || set.Services[1].Name != "vendor" {
+			t.Errorf("below %s: %+v", root, set)
+		}
+	}
+}
+
+// Where the text does not say what the name is, it is that which the service had
+// last, unless another has it now.
+func TestLastName(t *testing.T) {
+	kept := func(source string) string { return "[Unit]\nSourcePath=" + source + "\n" }
+	root := tree(t, map[string]string{
+		AdminDir + "/a%b.toml":              "cmd = [",
+		AdminDir + "/haproxy.toml":          good + "service_name = 3",
+		AdminDir + "/moved.toml":            "cmd = [",
+		AdminDir + "/new.toml":              good + "service_name = 'taken'",
+		layout.KeptTemplate("percent"):      kept(AdminDir + "/a%%b.toml"),
+		layout.KeptTemplate("neutron-old"):  kept(AdminDir + "/haproxy.toml"),
+		layout.KeptTemplate("neutron-last"): kept(AdminDir + "/haproxy.toml"),
+		layout.KeptTemplate("taken"):        kept(AdminDir + "/moved.toml"),
+		layout.KeptTemplate("."):            kept(AdminDir + "/moved.toml"), // no name of a service
+	})
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(filepath.Join(root, layout.KeptTemplate("neutron-old")), old, old); err != nil {
+		t.Fatal(err)
+	}
+	set := Load(root)
+	checkConsistent(t, set)
+	names := map[string]string{}
+	for _, b := range set.Broken {
+		names[filepath.Base(b.Source)] = b.Name
+	}
+	want := map[string]string{"a%b.toml": "percent", "haproxy.toml": "neutron-last", "moved.toml": "taken-broken"}
+	if diff := cmp.Diff(want, names); diff != "" || len(set.Services) != 1 || set.Services[0].Name != "taken" {
+		t.Errorf("%+v, names (-want +got):\n%s", set.Services, diff)
+	}
+}
+
 // Text that is in no file is checked as if it were in one.
 func TestCheck(t *testing.T) {
 	for text, file := range map[string]string{

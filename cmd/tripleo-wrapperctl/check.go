@@ -139,7 +139,7 @@ func (c *control) definitions(files []string) (_ conf.Set, loose bool, _ error) 
 			return set, false, err
 		}
 		loose = true
-		alone := conf.LoadFile(file)
+		alone := conf.LoadFile(c.root, file)
 		if len(alone.Services)+len(alone.Broken) == 0 {
 			return set, false, fmt.Errorf("%s is empty, or a link to /dev/null: it is no definition and masks one", file)
 		}

@@ -29,11 +29,8 @@ type Finding struct {
 	Message string // what is wrong, and what to do
 }
 
-// Where units are found before generated ones, and behind them (systemd.unit(5)).
-var (
-	unitDirs  = []string{"/etc/systemd/system", "/run/systemd/system"}
-	otherDirs = []string{"/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
-)
+// unitDirs is where units are found before generated ones (systemd.unit(5)).
+var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system"}
 
 // Check looks for what is in the way of a service. Without root's rights, the
 // images of the host cannot be looked for.
@@ -42,7 +39,6 @@ func Check(ctx context.Context, s *conf.Service) []Finding {
 	findings = append(findings, engine(ctx, s)...)
 	findings = append(findings, sources(s)...)
 	findings = append(findings, shadows(s, unitDirs)...)
-	findings = append(findings, hidden(s, otherDirs)...)
 	return append(findings, killScripts(s)...)
 }
 
@@ -106,32 +102,12 @@ func sources(s *conf.Service) []Finding {
 	return findings
 }
 
-func unitsOf(s *conf.Service) []string {
-	return []string{
-		layout.SocketUnit(s.Name), layout.PathUnit(s.Name), layout.ServiceUnit(s.Name), layout.TemplateUnit(s.Name),
-	}
-}
-
-// hidden finds units of others whose place generated ones take: a definition
-// named docker would be the end of docker.service.
-func hidden(s *conf.Service, dirs []string) []Finding {
-	for _, dir := range dirs {
-		for _, unit := range unitsOf(s) {
-			if _, err := os.Lstat(path.Join(dir, unit)); err == nil {
-				return []Finding{{"service_name", true, fmt.Sprintf("its unit %s takes the place of %s, which is another's; "+
-					"choose another name", unit, path.Join(dir, unit))}}
-			}
-		}
-	}
-	return nil
-}
-
 // shadows finds units that take the place of generated ones: those of the
 // Ansible role tripleo-systemd-wrapper have the same names.
 func shadows(s *conf.Service, dirs []string) []Finding {
 	var findings []Finding
 	for _, dir := range dirs {
-		for _, unit := range unitsOf(s) {
+		for _, unit := range layout.Units(s.Name) {
 			file := path.Join(dir, unit)
 			target, _ := os.Readlink(file)
 			switch _, err := os.Lstat(file); {

@@ -50,13 +50,6 @@ func TestShadows(t *testing.T) {
 	expect(t, shadows(s, []string{etc, run}), "!"+etc+"/a.path takes the place", "!a@.service is masked")
 }
 
-func TestHidden(t *testing.T) {
-	usr := t.TempDir()
-	write(t, filepath.Join(usr, "docker.socket"), "")
-	expect(t, hidden(&conf.Service{Name: "dock"}, []string{t.TempDir(), usr}))
-	expect(t, hidden(&conf.Service{Name: "docker"}, []string{t.TempDir(), usr}), "!service_name: its unit docker.socket takes the place of "+usr+"/docker.socket")
-}
-
 func TestKillScripts(t *testing.T) {
 	config := t.TempDir()
 	s := &conf.Service{Dir: "/var/lib/neutron", KillScript: "dnsmasq-kill"}

@@ -240,6 +240,11 @@ func ServiceUnit(service string) string  { return service + ".service" }
 func TimerUnit(service string) string    { return service + ".timer" } // of a broken definition
 func TemplateUnit(service string) string { return service + "@.service" }
 
+// Units returns all names that a service's generated units can have.
+func Units(service string) []string {
+	return []string{SocketUnit(service), PathUnit(service), ServiceUnit(service), TimerUnit(service), TemplateUnit(service)}
+}
+
 // SidecarUnit returns the unit of the sidecar in a network namespace.
 func SidecarUnit(service, netns string) string { return service + "@" + netns + ".service" }
 

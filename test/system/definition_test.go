@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -172,6 +173,65 @@ func TestBrokenLooksAfterSidecars(t *testing.T) {
 		must(t, "systemctl", "stop", s.unit(n.name))
 		s.gone(n, pid)
 	})
+}
+
+// So it does where the text does not even tell the name, in a file that has that
+// of a package's unit, which is left alone.
+func TestBrokenTextOfOtherName(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	packaged := "packaged-" + s.name + ".service"
+	file := "/usr/lib/systemd/system/" + packaged
+	if err := os.WriteFile(file, []byte("[Service]\nExecStart=sleep infinity\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // before the definition goes
+		run(t, "systemctl", "stop", packaged)
+		os.Remove(file)
+	})
+	if err := os.Remove(s.file()); err != nil {
+		t.Fatal(err)
+	}
+	s.base = strings.TrimSuffix(packaged, ".service")
+	s.write("service_name = \"" + s.name + "\"\n" + dnsmasq)
+	must(t, "systemctl", "daemon-reload")
+	must(t, "systemctl", "stop", s.name+".service") // the next one knows the file
+	must(t, "systemctl", "start", packaged)
+	n := s.netns()
+	pid := s.start(n)
+
+	s.write("cmd = [")
+	must(t, "systemctl", "daemon-reload")
+	eventually(t, "the socket is stopped", func() bool { return show(t, s.name+".socket", "ActiveState") == "inactive" })
+	eventually(t, s.name+".service has failed", func() bool { return show(t, s.name+".service", "ActiveState") == "failed" })
+	s.crash(n, pid)
+	pid = s.check(n)
+	must(t, "systemctl", "stop", s.unit(n.name))
+	s.gone(n, pid)
+
+	// As after a reboot: nothing tells the name.
+	if err := os.RemoveAll(filepath.Join("/run/tripleo-wrappers", s.name)); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "systemctl", "daemon-reload")
+	broken := s.base + "-broken.service"
+	eventually(t, broken+" has failed", func() bool { return show(t, broken, "ActiveState") == "failed" })
+	// Which to systemd may be in /lib.
+	if from, state := show(t, packaged, "FragmentPath"), show(t, packaged, "ActiveState"); !strings.HasSuffix(file, from) || state != "active" {
+		t.Errorf("%s is from %q, and %s", packaged, from, state)
+	}
+
+	// A definition that is right is none, either, by that name.
+	s.write(dnsmasq)
+	must(t, "systemctl", "daemon-reload")
+	r := run(t, "tripleo-wrapperctl", "check", s.file())
+	if want := "a unit of \"" + s.base + "\" would take the place of " + file; r.status != 1 || !strings.Contains(r.stderr, want) {
+		t.Errorf("check: exit status %d\n%s", r.status, r.stderr)
+	}
+	if from := show(t, packaged, "FragmentPath"); !strings.HasSuffix(file, from) {
+		t.Errorf("%s is from %q", packaged, from)
+	}
+	must(t, "systemctl", "stop", strings.TrimSuffix(broken, "service")+"timer")
+	run(t, "systemctl", "reset-failed", broken)
 }
 
 // What is asked for while the definition is broken is served when it is mended.

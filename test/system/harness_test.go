@@ -9,6 +9,7 @@ package system
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -93,6 +94,7 @@ func show(t testing.TB, unit, property string) string {
 type service struct {
 	t      testing.TB
 	name   string
+	base   string // of the definition's file, where that is not the name
 	dir    string // service_dir
 	engine string
 	since  time.Time // from when on its journal is its own: names are used again
@@ -144,7 +146,7 @@ func define(t testing.TB, engine, text string) *service {
 	return s
 }
 
-func (s *service) file() string { return "/etc/tripleo-wrappers/" + s.name + ".toml" }
+func (s *service) file() string { return "/etc/tripleo-wrappers/" + cmp.Or(s.base, s.name) + ".toml" }
 
 func (s *service) write(text string) {
 	s.t.Helper()
