@@ -116,13 +116,13 @@ func (a *Activator) Serve(ctx context.Context, listeners []*net.UnixListener) er
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 
+	a.forgetRuns() // before there can be one of ours
 	var accepting sync.WaitGroup
 	ending := make(chan struct{})
 	connections := make(chan struct{}, maxConnections)
 	for _, listener := range listeners {
 		accepting.Go(func() { a.accept(requests, listener, connections, ending) })
 	}
-	a.forgetRuns()
 	a.keepTemplate()
 	a.notify("READY=1")
 	a.background(func() { a.sync(requests) })

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -210,11 +211,11 @@ func (a *Activator) checkUp(ctx context.Context, netns string) error {
 	}
 	defer unlock()
 	state, err := a.systemd.Current(ctx, a.unit(netns))
-	if err != nil || state.Active() {
+	if err != nil || state.Active() && !a.orphan(netns) {
 		return err
 	}
 	return failure(protocol.ErrorNotRunning, protocol.Failure{
-		Message: fmt.Sprintf("no sidecar of %s runs in network namespace %s that the control command could be run in", a.service.Name, netns),
+		Message: fmt.Sprintf("no sidecar of %s runs in network namespace %s, as it is now, that the control command could be run in", a.service.Name, netns),
 		Netns:   netns, Unit: a.unit(netns),
 	})
 }
@@ -257,10 +258,11 @@ func (f runFiles) remove() {
 // forgetRuns removes what an activator that died has left for control commands.
 // Nobody waits for these.
 func (a *Activator) forgetRuns() {
-	for _, suffix := range []string{layout.RunArgs, layout.RunEnv} {
-		files, _ := filepath.Glob(layout.RunFile(a.service.Name, "*", suffix))
-		for _, file := range files {
-			_ = os.Remove(file)
+	dir := layout.ServiceRuntimeDir(a.service.Name)
+	files, _ := os.ReadDir(dir) // callers wait: once for both kinds
+	for _, file := range files {
+		if name := file.Name(); strings.HasSuffix(name, layout.RunArgs) || strings.HasSuffix(name, layout.RunEnv) {
+			_ = os.Remove(filepath.Join(dir, name))
 		}
 	}
 }

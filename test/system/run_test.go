@@ -77,6 +77,34 @@ func TestRun(t *testing.T) {
 	})
 }
 
+// A control command may be what starts the activator, which clears up behind one
+// before it that died.
+func TestRunOfColdActivator(t *testing.T) {
+	s := define(t, "systemd", commanded)
+	n := s.netns()
+	if r := s.call(n); r.status != 0 {
+		t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+	}
+	dir := "/run/tripleo-wrappers/" + s.name
+	for i := range 5000 { // as of some hundreds of sidecars
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("qrouter-%d.record", i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 5 {
+		must(t, "systemctl", "stop", s.name+".service")
+		if err := os.WriteFile(filepath.Join(dir, "of-old.run-args"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r := s.call(n, "--do", "echo hello"); r.status != 0 || r.stdout != "hello\n" {
+			t.Errorf("exit status %d, %q\n%s", r.status, r.stdout, r.stderr)
+		}
+		if left := s.leftOvers(); left != "" {
+			t.Errorf("left over: %s", left)
+		}
+	}
+}
+
 // Neutron calls some control commands outside of the router's network namespace.
 func TestRunFromOutside(t *testing.T) {
 	s := define(t, "systemd", commanded)
