@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
@@ -20,11 +21,11 @@ func (a *Activator) checkJoined(ctx context.Context, netns string) error {
 	}
 	joined := layout.SidecarUnit(a.service.Join, netns)
 	state, err := a.systemd.Current(ctx, joined)
-	if err != nil || state.Active() {
+	if err != nil || state.Active() && !inventory.Orphan(a.names, a.service.Join, netns) {
 		return err
 	}
 	return failure(protocol.ErrorJoinedNotRunning, protocol.Failure{
-		Message: fmt.Sprintf("%s joins the sidecar of %s, which does not run in network namespace %s", a.service.Name, a.service.Join, netns),
+		Message: fmt.Sprintf("%s joins the sidecar of %s, which does not run in network namespace %s, as it is now", a.service.Name, a.service.Join, netns),
 		Netns:   netns, Unit: joined,
 	})
 }

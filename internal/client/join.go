@@ -4,6 +4,7 @@ package client
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -86,16 +87,24 @@ type member struct {
 
 // lookAt reads a process of the sidecar of a service in a network namespace.
 func lookAt(owner *processes.Service, instance string, pid int) (*member, error) {
-	if owned, err := owner.Owns(instance, pid); err != nil || !owned {
-		return nil, fmt.Errorf("it is another's: %v", err)
+	owned, err := owner.Owns(instance, pid)
+	if err != nil {
+		return nil, err
+	}
+	if !owned {
+		return nil, errors.New("it is another's")
 	}
 	own, err := netns.OfPath("/proc/self/ns/net")
 	if err != nil {
 		return nil, err
 	}
 	dir := "/proc/" + strconv.Itoa(pid)
-	if its, err := netns.OfPath(dir + "/ns/net"); err != nil || its != own {
-		return nil, fmt.Errorf("it is in another network namespace: %v", err)
+	its, err := netns.OfPath(dir + "/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	if its != own {
+		return nil, errors.New("it is in another network namespace")
 	}
 	environ, err := proc.Read(pid, "environ", maxEnviron+1)
 	if err != nil {

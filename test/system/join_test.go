@@ -164,5 +164,15 @@ func TestJoin(t *testing.T) {
 		must(t, "kill", "-SEGV", fmt.Sprint(other.mainPID(n)))
 		eventually(t, "the other one is back", func() bool { return show(t, other.unit(n.name), "NRestarts") == "1" && other.active(n) })
 		s.gone(n, main)
+
+		// The other one is in a namespace that is gone: it does not run here.
+		must(t, "ip", "netns", "del", n.name)
+		must(t, "ip", "netns", "add", n.name)
+		r = s.call(n, script)
+		if r.status != 0 || !strings.Contains(r.stderr, "joins the sidecar of "+other.name) || !strings.Contains(r.stderr, "is spooled") {
+			t.Errorf("beside an orphan: exit status %d\n%s", r.status, r.stderr)
+		}
+		other.start(n)
+		eventually(t, "it has been started from the spool", func() bool { return s.active(n) })
 	})
 }
