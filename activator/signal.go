@@ -3,12 +3,14 @@
 package activator
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +26,10 @@ import (
 const (
 	termWait = 5 * time.Second
 	killWait = 10 * time.Second
+	// lateWait is how long after the answer the end of a process may come that
+	// was told to end: for as long Neutron waits before it sends KILL, and for the
+	// start of the kill script. One that goes on after that does not mean to end.
+	lateWait = 10 * time.Second
 	// signalTimeout bounds all of it: the process, its unit, and a start of the
 	// same sidecar that is under way.
 	signalTimeout = 100 * time.Second
@@ -57,7 +63,7 @@ func (a *Activator) serveSignal(ctx context.Context, conn *net.UnixConn, paramet
 	return signaled, err
 }
 
-func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*protocol.Signaled, error) {
+func (a *Activator) signal(serving context.Context, request *protocol.Signal) (*protocol.Signaled, error) {
 	// The descriptor holds on to this process: its pid may be recycled, but a
 	// signal through it never reaches another.
 	pidfd, err := unix.PidfdOpen(request.PID, 0)
@@ -68,7 +74,12 @@ func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*prot
 	case err != nil:
 		return nil, fmt.Errorf("opening process %d: %w", request.PID, err)
 	}
-	defer unix.Close(pidfd)
+	process := os.NewFile(uintptr(pidfd), "pidfd")
+	defer func() {
+		if process != nil {
+			_ = process.Close()
+		}
+	}()
 	netns, ok, err := a.processes.Sidecar(request.PID)
 	switch {
 	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ENOENT):
@@ -82,7 +93,7 @@ func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*prot
 			PID:     &request.PID,
 		})
 	}
-	ctx, cancel := context.WithTimeout(ctx, signalTimeout)
+	ctx, cancel := context.WithTimeout(serving, signalTimeout)
 	defer cancel()
 	unit := a.unit(netns)
 	main, err := a.isMain(ctx, netns, request.PID)
@@ -97,7 +108,7 @@ func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*prot
 		return nil, fmt.Errorf("sending signal %d to process %d of %s: %w", request.Signal, request.PID, unit, err)
 	}
 	log := a.requestLog(request.ID, netns).With(journal.PID, request.PID)
-	name := unix.SignalName(signal)
+	name := cmp.Or(unix.SignalName(signal), fmt.Sprintf("signal %d", request.Signal))
 	log.Info(fmt.Sprintf("sent %s to process %d", name, request.PID))
 	reply := &protocol.Signaled{Netns: netns, Unit: unit}
 
@@ -109,6 +120,11 @@ func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*prot
 		}
 	case unix.SIGTERM:
 		if !awaitExit(ctx, pidfd, termWait) {
+			if main != 0 {
+				late := process
+				process = nil
+				a.background(func() { a.stopLate(serving, late, netns, main, log) })
+			}
 			return reply, nil
 		}
 	default:
@@ -122,6 +138,23 @@ func (a *Activator) signal(ctx context.Context, request *protocol.Signal) (*prot
 		log.Info(fmt.Sprintf("stopped after %s", name))
 	}
 	return reply, nil
+}
+
+// stopLate stops a sidecar whose main process ends a while after it was told to,
+// with whatever status: systemd would bring it back, and whoever sent the signal
+// finds it gone and sends no other. It closes the process.
+func (a *Activator) stopLate(ctx context.Context, process *os.File, netns string, main int, log *slog.Logger) {
+	defer process.Close()
+	if !awaitExit(ctx, int(process.Fd()), lateWait) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, signalTimeout)
+	defer cancel()
+	if err := a.stopKilled(ctx, netns, main); err != nil {
+		log.Error(fmt.Sprintf("cannot stop a sidecar that ended after SIGTERM: %v; to stop it by hand: systemctl stop %s", err, a.unit(netns)))
+		return
+	}
+	log.Info("stopped after SIGTERM")
 }
 
 // isMain returns the main process of a sidecar's unit if the end of a process

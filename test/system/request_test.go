@@ -358,6 +358,26 @@ func TestKillScript(t *testing.T) {
 	})
 }
 
+// A sidecar that takes longer to end than the kill script waits, and then fails,
+// was told to end all the same: Neutron finds it gone and sends no other signal.
+func TestKillLate(t *testing.T) {
+	forEngines(t, func(t *testing.T, engine string) {
+		s := define(t, engine, `cmd = ["/bin/sh", "-c", "trap 'sleep 6; exit 1' TERM; while :; do sleep 0.1; done", "x"]`)
+		n := s.netns()
+		if r := s.call(n); r.status != 0 {
+			t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+		}
+		pid := s.mainPID(n)
+		if r := s.kill("15", pid); r.status != 0 || r.took < 5*time.Second {
+			t.Errorf("exit status %d after %v\n%s", r.status, r.took, r.stderr)
+		}
+		eventually(t, "it has ended", func() bool { return !alive(pid) })
+		time.Sleep(2500 * time.Millisecond) // RestartSec= is 1 s
+		eventually(t, "it is down", func() bool { return show(t, s.unit(n.name), "ActiveState") == "inactive" })
+		s.gone(n, pid)
+	})
+}
+
 // A sidecar that dies by itself is brought back.
 func TestRestart(t *testing.T) {
 	forEngines(t, func(t *testing.T, engine string) {
