@@ -3,6 +3,7 @@
 package activator
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -99,7 +100,7 @@ func (a *Activator) takeSpool(ctx context.Context) int {
 		if a.spools.names[name] {
 			continue
 		}
-		batch, size, err := a.readSpool(dir, name, 0)
+		batch, size, err := a.readSpool(dir, name, 0, false)
 		if errors.Is(err, beneath.ErrUnfit) {
 			a.reject(dir, name, err)
 			continue
@@ -175,8 +176,10 @@ type spooled struct {
 }
 
 // readSpool reads a spool that has been taken from an offset on, and returns
-// its size. Of several requests for one network namespace the last one counts.
-func (a *Activator) readSpool(dir *beneath.Dir, name string, offset int) ([]*spooled, int, error) {
+// where it has read up to: the last newline, or, with all, the end. A shell writes
+// a long line in pieces. Of several requests for one network namespace the last one
+// counts.
+func (a *Activator) readSpool(dir *beneath.Dir, name string, offset int, all bool) ([]*spooled, int, error) {
 	content, info, err := dir.ReadFile(name, spool.MaxSize)
 	if err != nil {
 		return nil, 0, err
@@ -185,6 +188,9 @@ func (a *Activator) readSpool(dir *beneath.Dir, name string, offset int) ([]*spo
 		// Whoever can write to the directory could go round the socket.
 		return nil, 0, fmt.Errorf("%w: it is of uid %d, who may not ask for sidecars of %s; add it to allowed_uids of its definition if it should",
 			beneath.ErrUnfit, info.Owner, a.service.Name)
+	}
+	if !all {
+		content = content[:bytes.LastIndexByte(content, '\n')+1]
 	}
 	requests, bad := spool.Parse(content[min(offset, len(content)):], info.Changed.UnixMicro())
 	var batch []*spooled
@@ -199,13 +205,14 @@ func (a *Activator) readSpool(dir *beneath.Dir, name string, offset int) ([]*spo
 		batch = append(batch, entry)
 	}
 	for _, line := range bad {
-		batch = append(batch, &spooled{text: line.Text, err: fmt.Errorf("line %d of the spool is no request: %w", line.Number, line.Err)})
+		batch = append(batch, &spooled{text: line.Text, err: fmt.Errorf("a line of the spool is no request: %w", line.Err)})
 	}
-	return batch, len(content), nil
+	return batch, max(offset, len(content)), nil
 }
 
-// serveSpool serves the requests of a spool of a size, and then removes it.
-func (a *Activator) serveSpool(ctx context.Context, name string, batch []*spooled, size int) {
+// serveSpool serves the requests of a spool that has been read up to an offset,
+// and what comes to it meanwhile, and then removes it.
+func (a *Activator) serveSpool(ctx context.Context, name string, batch []*spooled, offset int) {
 	defer func() {
 		a.spools.mu.Lock()
 		defer a.spools.mu.Unlock()
@@ -221,7 +228,10 @@ func (a *Activator) serveSpool(ctx context.Context, name string, batch []*spoole
 		if !pause(ctx, lateWrite) {
 			return
 		}
-		late, grown, err := a.readTaken(name, size)
+		late, end, err := a.readTaken(name, offset, false)
+		if err == nil && end == offset { // what has no end now gets none
+			late, end, err = a.readTaken(name, offset, true)
+		}
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			return
@@ -234,8 +244,8 @@ func (a *Activator) serveSpool(ctx context.Context, name string, batch []*spoole
 				return
 			}
 		default:
-			more = grown > size
-			batch, size = late, grown
+			more = end > offset
+			batch, offset = late, end
 		}
 	}
 	for err := a.removeTaken(name); err != nil; err = a.removeTaken(name) {
@@ -283,13 +293,13 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (a *Activator) readTaken(name string, offset int) ([]*spooled, int, error) {
+func (a *Activator) readTaken(name string, offset int, all bool) ([]*spooled, int, error) {
 	dir, err := a.stateDir()
 	if err != nil {
 		return nil, 0, err
 	}
 	defer dir.Close()
-	return a.readSpool(dir, name, offset)
+	return a.readSpool(dir, name, offset, all)
 }
 
 func (a *Activator) removeTaken(name string) error {

@@ -76,7 +76,8 @@ type BadLine struct {
 }
 
 // Parse reads a spool. A line of the role's has no time of its own and gets
-// that of the spool, in microseconds since 1970.
+// that of the spool, in microseconds since 1970. Where no newline is at its end, it
+// is cut short, and would be a request for something else.
 func Parse(content []byte, spoolTime int64) (requests []Request, bad []BadLine) {
 	number, arguments := 0, 0
 	for line := range bytes.Lines(content) {
@@ -89,6 +90,9 @@ func Parse(content []byte, spoolTime int64) (requests []Request, bad []BadLine) 
 			return requests, append(bad, BadLine{number, "", fmt.Errorf("more than %d lines", maxLines)})
 		}
 		request, err := parseLine(text, spoolTime)
+		if err == nil && text[0] != '{' && !bytes.HasSuffix(line, []byte("\n")) {
+			err = errors.New("it is cut short")
+		}
 		if err != nil {
 			if len(bad) < maxBad {
 				bad = append(bad, BadLine{number, text, err})

@@ -101,8 +101,14 @@ func TestParse(t *testing.T) {
 		},
 		{
 			name:    "both kinds, blank lines, and no newline at the end",
-			content: "\nqdhcp-2 -k\n  \r\n{\"time\":1,\"netns\":\"qdhcp-1\"}\nqdhcp-3 -x",
-			want:    []parsed{{stamp, "qdhcp-2", []string{"-k"}}, {1, "qdhcp-1", nil}, {stamp, "qdhcp-3", []string{"-x"}}},
+			content: "\nqdhcp-2 -k\n  \r\n{\"time\":1,\"netns\":\"qdhcp-1\"}",
+			want:    []parsed{{stamp, "qdhcp-2", []string{"-k"}}, {1, "qdhcp-1", nil}},
+		},
+		{
+			name:    "a line of the role's wrapper that is cut short",
+			content: "qdhcp-2 -k\nqdhcp-3 --dhcp-range=set:sub",
+			want:    []parsed{{stamp, "qdhcp-2", []string{"-k"}}},
+			bad:     []string{"2 qdhcp-3 --dhcp-range=set:sub"},
 		},
 		{
 			name:    "a bad line takes no other with it",

@@ -114,15 +114,25 @@ func TestRoleSpool(t *testing.T) {
 // A shell that has the spool open when it is taken away appends to what was taken.
 func TestLateWrite(t *testing.T) {
 	s := define(t, "systemd", dnsmasq)
+	// A shell writes a long line in pieces. The spool may be taken between them.
+	for _, pieces := range []int{1, 2} {
+		s.appendLate(t, pieces)
+	}
+}
+
+// appendLate appends a line to a spool that has been taken, or the second half of
+// one whose first half was there.
+func (s *service) appendLate(t *testing.T, pieces int) {
 	line := func(n *netns) string { return n.name + " " + strings.Join(n.arguments(), " ") + "\n" }
 	for try := 0; ; try++ {
 		first, late := s.netns(), s.netns()
+		half := len(line(late)) / 2 * (pieces - 1)
 		spool, err := os.OpenFile(s.state("processes"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer spool.Close()
-		if _, err := spool.WriteString(line(first)); err != nil {
+		if _, err := spool.WriteString(line(first) + line(late)[:half]); err != nil {
 			t.Fatal(err)
 		}
 		var taken time.Time // or a moment before it
@@ -131,7 +141,7 @@ func TestLateWrite(t *testing.T) {
 		}
 		first.pid(t)
 		time.Sleep(200 * time.Millisecond)
-		if _, err := spool.WriteString(line(late)); err != nil {
+		if _, err := spool.WriteString(line(late)[half:]); err != nil {
 			t.Fatal(err)
 		}
 		if time.Since(taken) > 450*time.Millisecond && try < 5 {
@@ -146,15 +156,17 @@ func TestLateWrite(t *testing.T) {
 // the spool is put away.
 func TestBadSpool(t *testing.T) {
 	s := define(t, "systemd", dnsmasq)
-	n := s.netns()
-	spool := "{not json\n" + "../../etc --x\n" + "qdhcp-never-there --x\n" + n.name + " " + strings.Join(n.arguments(), " ") + "\n"
+	n, cut := s.netns(), s.netns()
+	// A disk that was full has cut the last one short.
+	spool := "{not json\n" + "../../etc --x\n" + "qdhcp-never-there --x\n" + n.name + " " + strings.Join(n.arguments(), " ") + "\n" + cut.name + " --dhcp-range=set"
 	if err := os.WriteFile(s.state("processes"), []byte(spool), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the good line is served", func() bool { return s.running() == 1 })
 	eventually(t, "the bad lines are kept", func() bool {
 		failed, _ := os.ReadFile(s.state("processes.failed"))
-		return strings.Contains(string(failed), "{not json\n") && strings.Contains(string(failed), `"netns":"../../etc"`)
+		return strings.Contains(string(failed), "{not json\n") && strings.Contains(string(failed), `"netns":"../../etc"`) &&
+			strings.Contains(string(failed), "it is cut short\n"+cut.name+" --dhcp-range=set\n")
 	})
 	must(t, "journalctl", "--sync")
 	if gone := must(t, "journalctl", "--output=cat", "--quiet", "SERVICE="+s.name, "NETNS=qdhcp-never-there"); !strings.Contains(gone, "its network namespace is gone") {
