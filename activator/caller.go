@@ -90,6 +90,9 @@ func (a *Activator) locate(conn *net.UnixConn) (name string, id netns.ID, err er
 		return "", id, err
 	}
 	name, err = a.names.Find(id)
+	if err != nil && !errors.Is(err, netns.ErrNoName) {
+		return "", id, fmt.Errorf("looking for the caller's network namespace: %w", err)
+	}
 	if err != nil {
 		return "", id, failure(protocol.ErrorNotInNamespace, protocol.Failure{
 			Message: fmt.Sprintf("the caller is in no network namespace that has a name in %s; "+

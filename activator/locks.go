@@ -37,7 +37,7 @@ type heldLock struct {
 func (l *locks) lock(ctx context.Context, netns string) (unlock func(), err error) {
 	release, err := l.lockHere(ctx, netns)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("waiting for what is under way in network namespace %s: %w", netns, err)
 	}
 	f, err := l.open()
 	if errors.Is(err, os.ErrNotExist) {
@@ -109,8 +109,9 @@ func (l *locks) close() {
 }
 
 // place returns the byte of the lock file that stands for a network namespace,
-// so that no file is left of one that is gone. Two that have the same byte wait
-// for each other, which does no harm.
+// so that no file is left of one that is gone. Two have the same byte once in 2^62:
+// then what one process does with the one waits for what another process does with
+// the other.
 func place(netns string) int64 {
 	hash := fnv.New64a()
 	_, _ = hash.Write([]byte(netns)) // never fails (hash.Hash)

@@ -192,7 +192,7 @@ func overtaken(err error) bool { return errors.Is(err, errSuperseded) || errors.
 // had to be started. Errors are in the log, except what is no failure: that the
 // request is overtaken, or that the activator is ending.
 func (a *Activator) start(ctx context.Context, s *sidecar) (bool, error) {
-	started, err := a.run(ctx, s)
+	started, err := a.bringUp(ctx, s)
 	switch {
 	case err == nil, ctx.Err() != nil, overtaken(err):
 	case errorName(err) == protocol.ErrorJoinedNotRunning:
@@ -207,7 +207,7 @@ func (a *Activator) start(ctx context.Context, s *sidecar) (bool, error) {
 	return started, err
 }
 
-func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
+func (a *Activator) bringUp(ctx context.Context, s *sidecar) (bool, error) {
 	unlock, err := a.locks.lock(ctx, s.netns)
 	if err != nil {
 		return false, err
@@ -221,12 +221,17 @@ func (a *Activator) run(ctx context.Context, s *sidecar) (bool, error) {
 	}
 
 	// It may have taken its time to get here.
-	if id, err := a.names.Lookup(s.netns); err != nil || id != s.namespace {
+	id, err := a.names.Lookup(s.netns)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return false, fmt.Errorf("looking for network namespace %s: %w", s.netns, err)
+	}
+	if err != nil || id != s.namespace {
 		return false, fmt.Errorf("network namespace %s is gone, or has been made again, since %s was asked for in it; "+
 			"if it is there, the agent has to ask again", s.netns, a.service.Name)
 	}
 	serving := ctx
-	ctx, cancel := context.WithTimeout(serving, a.service.ReadyTimeout+2*stopTimeout)
+	// One that was started earlier may take its time, too, before it is replaced.
+	ctx, cancel := context.WithTimeout(serving, 2*a.service.ReadyTimeout+2*stopTimeout)
 	defer cancel()
 	unit := a.unit(s.netns)
 	recorded := a.recorded(s.netns)

@@ -531,15 +531,7 @@ func TestKillWaitsForEachSocket(t *testing.T) {
 	dir := serviceDir(t)
 	other := startActivator(t, dir, "a", refusal(protocol.ErrorNotASidecar, protocol.Failure{Message: "not a sidecar of a"}))
 	socket := filepath.Join(stateDir(t, dir, "b"), layout.Socket)
-	nobody := func() {
-		listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
-		if err != nil {
-			t.Fatal(err)
-		}
-		listener.SetUnlinkOnClose(false)
-		listener.Close()
-	}
-	nobody()
+	nobodyListens(t, socket)
 	status, stderr := runClient(t, nil, "kill", "--service-dir="+dir, "--", "9", fmt.Sprint(os.Getpid()))
 	if status != 1 || !strings.Contains(stderr, "not a sidecar of a; connecting to "+socket+": connection refused") {
 		t.Errorf("exit status %d, stderr %q, want 1 and both reasons", status, stderr)
@@ -560,6 +552,35 @@ func TestKillWaitsForEachSocket(t *testing.T) {
 	}
 	startActivator(t, dir, "b", reply(protocol.Signaled{Netns: "qdhcp-1", Unit: "b@qdhcp-1.service", Gone: true}))
 	kill.Wait()
+}
+
+// A process that ends while nobody listens is gone, which Neutron understands.
+func TestKillOfProcessThatEnds(t *testing.T) {
+	t.Parallel()
+	dir := serviceDir(t)
+	nobodyListens(t, filepath.Join(stateDir(t, dir, "a"), layout.Socket))
+	process := exec.Command("sleep", "1")
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var waiting sync.WaitGroup
+	waiting.Go(func() { _ = process.Wait() }) // else it would still be there
+	defer waiting.Wait()
+	status, stderr := runClient(t, nil, "kill", "--service-dir="+dir, "--", "9", fmt.Sprint(process.Process.Pid))
+	if want := fmt.Sprintf("tripleo-wrapper: kill: (%d) - No such process\n", process.Process.Pid); status != 1 || stderr != want {
+		t.Errorf("exit status %d, stderr %q, want 1 and %q", status, stderr, want)
+	}
+}
+
+// nobodyListens makes a socket that nobody listens on.
+func nobodyListens(t *testing.T, socket string) {
+	t.Helper()
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.SetUnlinkOnClose(false)
+	listener.Close()
 }
 
 // One that takes the call and says nothing does not keep the others from being asked.
@@ -595,12 +616,7 @@ func TestWrapperSpools(t *testing.T) {
 		{
 			name: "a socket that nobody listens on",
 			setUp: func(t *testing.T, dir string) {
-				listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(layout.StateDir(dir, "s"), layout.Socket)})
-				if err != nil {
-					t.Fatal(err)
-				}
-				listener.SetUnlinkOnClose(false)
-				listener.Close()
+				nobodyListens(t, filepath.Join(layout.StateDir(dir, "s"), layout.Socket))
 			},
 			files: []string{layout.Socket, layout.Spool, layout.SpoolTimestamp, layout.SpoolLock},
 		},

@@ -96,7 +96,7 @@ func parseSignal(text string) (int, error) {
 // for the others.
 func kill(serviceDir string, pid, signal int) error {
 	if err := unix.Kill(pid, 0); errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("(%d) - No such process", pid)
+		return noSuchProcess(pid)
 	}
 	sockets, err := filepath.Glob(path.Join(serviceDir, "*", layout.Socket))
 	if err != nil {
@@ -147,6 +147,12 @@ func kill(serviceDir string, pid, signal int) error {
 		}
 		waiting = unanswered
 		time.Sleep(retry)
+		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) { // meanwhile
+			if maySent && ends(signal) {
+				return nil
+			}
+			return noSuchProcess(pid)
+		}
 	}
 	if notASidecar == len(sockets) {
 		refusals = append(refusals, "no wrapper started it, so it has to be signaled by whoever did; "+
@@ -154,6 +160,10 @@ func kill(serviceDir string, pid, signal int) error {
 	}
 	return errors.New(strings.Join(refusals, "; "))
 }
+
+// noSuchProcess is the error for a process that is gone, in the words of kill(1),
+// for which Neutron looks.
+func noSuchProcess(pid int) error { return fmt.Errorf("(%d) - No such process", pid) }
 
 // ends says whether a signal is to end a process.
 func ends(signal int) bool {
