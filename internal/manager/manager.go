@@ -187,18 +187,7 @@ var (
 // NeedsReload says whether the file that a unit was made from has changed since
 // systemd read its units (NeedDaemonReload in org.freedesktop.systemd1(5)).
 func (m *Manager) NeedsReload(ctx context.Context, unit string) (bool, error) {
-	var needs bool
-	err := m.do(ctx, func(ctx context.Context, conn *connection) error {
-		answer, err := conn.GetUnitPropertyContext(ctx, unit, "NeedDaemonReload")
-		if err != nil {
-			return err
-		}
-		return answer.Value.Store(&needs)
-	})
-	if err != nil {
-		return false, fmt.Errorf("asking systemd whether %s has changed: %w", unit, err)
-	}
-	return needs, nil
+	return property[bool](ctx, m, ofUnit, unit, "NeedDaemonReload")
 }
 
 // Reload has systemd run its generators and read its units again, as

@@ -120,7 +120,7 @@ const MaxPIDFile = 64
 func ParsePID(content []byte) (int, error) {
 	text := string(bytes.TrimSpace(content))
 	pid, err := strconv.ParseUint(text, 10, 31)
-	if err != nil || text[0] == '+' {
+	if err != nil {
 		return 0, fmt.Errorf("%q is not a pid", text)
 	}
 	if pid == 0 {

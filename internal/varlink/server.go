@@ -4,6 +4,7 @@ package varlink
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -141,7 +142,7 @@ func ReadParameters(parameters json.RawMessage, v any) error {
 	if len(parameters) == 0 {
 		parameters = json.RawMessage("{}")
 	}
-	decoder := json.NewDecoder(strings.NewReader(string(parameters)))
+	decoder := json.NewDecoder(bytes.NewReader(parameters))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(v); err != nil {
 		name := "parameters"

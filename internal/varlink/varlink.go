@@ -6,8 +6,7 @@
 //
 // Only what the activation socket needs is here: calls and replies, one reply
 // per call, errors with parameters, and org.varlink.service, so that
-// varlinkctl(1) can introspect the socket. "more", "upgrade" and "oneway"
-// calls are not.
+// varlinkctl(1) can introspect the socket. "more" and "upgrade" calls are not.
 package varlink
 
 import (
