@@ -28,10 +28,10 @@ var plainCommand = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./ \t-]+$`)
 // newline, and after variable assignments in these places. What is in quotes,
 // $(…), `…`, ${…} or (…) is passed over.
 //
-// Text that runs several commands has to say itself which of them the
-// arguments are for, by an exec. Text whose end leaves no command for the
-// arguments, as with ; at its end, is refused: the shell would run the first
-// argument as a command.
+// Text that runs several commands has to have an exec before the last one, which
+// is the one that the arguments are for. Text whose end leaves no command for the
+// arguments, as with ; or a redirection alone, is refused: the shell would run the
+// first argument as a command.
 func parseCommand(text string) (Command, error) {
 	if strings.Contains(text, "\x00") {
 		return Command{}, errors.New("has a NUL in it, which no command can have")
@@ -85,7 +85,11 @@ var errEmptyCommand = errors.New(`is empty; write for example "/usr/sbin/dnsmasq
 // no arguments.
 var reserved = []string{"if", "while", "until", "for", "case", "{", "!"}
 
-var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
+var (
+	assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
+	// redirection is the beginning of one; without its target, that is the next word.
+	redirection = regexp.MustCompile(`^[0-9]*(<<-?|<>|<&|>>|>&|>\||<|>)`)
+)
 
 // parseShell returns shell text as it is to be run, without the "$@".
 func parseShell(text string) (string, error) {
@@ -94,8 +98,10 @@ func parseShell(text string) (string, error) {
 		compound = false // whether it is a compound command
 		commands = 0     // how many have a name
 		hasExec  = false // whether one of them is exec
+		isExec   = false // whether the last one is
 		named    = false // whether the command at hand has a name
 		begun    = false // whether it has any word, be it an assignment
+		target   = false // whether the next word is where a redirection leads
 		bare     = false // whether it is nothing but exec
 		end      = 0     // after the last word or separator
 		last     = ""    // that separator, if there is none of the other
@@ -125,11 +131,15 @@ func parseShell(text string) (string, error) {
 			return "", errors.New("has a quote or a bracket that is not closed")
 		}
 		word := text[i:next]
-		if !named && !assignment.MatchString(word) {
+		redirects := redirection.FindString(word)
+		if target || redirects != "" {
+			target = redirects == word
+		} else if !named && !assignment.MatchString(word) {
 			named = true
 			commands++
-			bare = word == "exec"
-			hasExec = hasExec || bare
+			isExec = word == "exec"
+			bare = isExec
+			hasExec = hasExec || isExec
 			if first < 0 {
 				first, compound = i, slices.Contains(reserved, word) || word[0] == '('
 			}
@@ -147,10 +157,10 @@ func parseShell(text string) (string, error) {
 	case named && bare:
 		return "", errors.New("names no command after exec")
 	case commands == 0 || !named && begun:
-		return "", errors.New("names no command after the variable assignment")
+		return "", errors.New("names no command after the variable assignment or the redirection")
 	case !hasExec && compound:
 		return "", errors.New("begins with a compound command, after which the arguments of the wrapper's caller cannot stand; write $(…) around what chooses the command")
-	case !hasExec && commands > 1:
+	case !isExec && commands > 1:
 		return "", errors.New("runs several commands; write exec before the one that is the sidecar's process, and put it last")
 	}
 	text = text[:end]

@@ -36,13 +36,19 @@ func TestParseCommand(t *testing.T) {
 		"a >|b":                   shell("exec a >|b"),
 		"a#b $C":                  shell("exec a#b $C"),
 
-		// The exec comes behind assignments.
-		"A=1 b":          shell("A=1 exec b"),
-		"A=$(x; y) B= c": shell("A=$(x; y) B= exec c"),
-		"A='1 2' exec b": shell("A='1 2' exec b"),
-		"A=1; exec b":    shell("A=1; exec b"),
-		"A=1; b":         shell("A=1; exec b"),
-		"A=1\nb":         shell("A=1\nexec b"),
+		"a > /dev/null 2> b": shell("exec a > /dev/null 2> b"),
+
+		// The exec comes behind assignments and redirections.
+		"2>/dev/null a":               shell("2>/dev/null exec a"),
+		"< x A=1 a":                   shell("< x A=1 exec a"),
+		"exec 3>/x 2>&3; exec a":      shell("exec 3>/x 2>&3; exec a"),
+		"[ -f /x ] && exec a; exec b": shell("[ -f /x ] && exec a; exec b"),
+		"A=1 b":                       shell("A=1 exec b"),
+		"A=$(x; y) B= c":              shell("A=$(x; y) B= exec c"),
+		"A='1 2' exec b":              shell("A='1 2' exec b"),
+		"A=1; exec b":                 shell("A=1; exec b"),
+		"A=1; b":                      shell("A=1; exec b"),
+		"A=1\nb":                      shell("A=1\nexec b"),
 
 		// An exec in command position is enough, anywhere else it is a word.
 		"cd /x && exec b":            shell("cd /x && exec b"),
@@ -80,6 +86,15 @@ func TestParseCommand(t *testing.T) {
 		"A=1; exec":                 "no command after exec",
 		"A=1":                       "no command after the variable assignment",
 		"a; A=1":                    "no command after the variable assignment",
+		"> /x":                      "or the redirection",
+		"A=1 2>/x":                  "or the redirection",
+		"exec 2>/dev/null":          "no command after exec",
+		"exec > /x 2>&1":            "no command after exec",
+		"exec 2>/x; a":              "several commands",
+		"exec a; b":                 "several commands",
+		"[ -f /x ] && exec a || b":  "several commands",
+		"if x; then exec y; fi":     "compound command",
+		"{ exec a; }":               "compound command",
 		"a; b":                      "several commands",
 		"a\nb":                      "several commands",
 		"a | b":                     "several commands",
@@ -125,6 +140,9 @@ func TestShellTextInShell(t *testing.T) {
 		show + " \\\n",
 		`$(if [ -f /none ]; then echo none; else echo "sh -c"; fi) 'printf "%s|" $$ "$@"' show`,
 		show + " 2>&1",
+		"2>&1 " + show,
+		"< /dev/null A=1 " + show,
+		"exec 3>/dev/null; exec " + show,
 	} {
 		c, err := parseCommand(text)
 		if err != nil || c.Shell == "" {
