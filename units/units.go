@@ -58,8 +58,13 @@ func Digest(s *conf.Service) string {
 	relevant.Source, relevant.DropIns, relevant.KillScript = "", nil, ""
 	relevant.PassEnvironment, relevant.AllowedUIDs, relevant.IdleTimeout = nil, nil, 0
 	relevant.Ready, relevant.Run = conf.Ready{}, nil
-	if s.Engine == conf.Podman { // which passes them by name
+	if containerTool(s.Engine) != "" { // which is told them by name
 		relevant.PassEnvironment = s.PassEnvironment
+	} else {
+		relevant.Debug = false
+	}
+	if s.Engine != conf.Docker {
+		relevant.DockerSockets = nil
 	}
 	text, _ := json.Marshal(relevant) // does not fail for strings and numbers
 	sum := sha256.Sum256(text)
