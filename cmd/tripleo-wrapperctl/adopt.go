@@ -162,7 +162,7 @@ func (c *control) adoptable(ctx context.Context, service *conf.Service, prefix s
 		found := c.inNamespaces(ctx, service, prefix, containers)
 		if len(found) > 0 && engine != service.Engine {
 			return nil, fmt.Errorf("%s of %s runs, such as %s, and container_cli is %q, which would start a second helper beside it; "+
-				"adopt with container_cli = %q, change it then, and: tripleo-wrapperctl restart %s --outdated",
+				"adopt with container_cli = %q, change it then, and: tripleo-wrapperctl reload && tripleo-wrapperctl restart %s --outdated",
 				number(len(found), "container"), engine, found[0].Container, service.Engine, engine, service.Name)
 		}
 		all = append(all, found...)

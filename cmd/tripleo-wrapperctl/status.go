@@ -336,7 +336,7 @@ func adviseService(s *inventory.Service) []string {
 	case masked != "":
 		add("masked, so that it never runs: %s; how to undo that says: tripleo-wrapperctl check %s", masked, s.Definition)
 	case s.ReloadNeeded:
-		add("%s has changed since systemd read it; to take it into use: tripleo-wrapperctl reload", s.Definition)
+		add("%s has changed since systemd read it, or a drop-in has; to take it into use: tripleo-wrapperctl reload", s.Definition)
 	case s.Target != "active" && (s.Socket != "active" || s.Path != "active"):
 		add("requests are only spooled while its socket is %s and its path unit is %s; to start those of all services: "+
 			"systemctl enable --now %s", s.Socket, s.Path, layout.Target)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/processes"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/spool"
+	"github.com/tripleo-wrappers/tripleo-wrappers/units"
 )
 
 // A Service is how a service as a whole does.
@@ -168,8 +170,8 @@ func (h *Host) Service(ctx context.Context, service *conf.Service, sidecars []Si
 	if err := h.units(ctx, &s); err != nil {
 		return s, err
 	}
-	s.ReloadNeeded = s.New()
-	if !s.ReloadNeeded {
+	if s.ReloadNeeded = s.New() || Changed(service); !s.ReloadNeeded {
+		// Drop-ins of systemctl edit are not ours to compare.
 		needs, err := h.Systemd.NeedsReload(ctx, layout.SocketUnit(service.Name))
 		if err != nil {
 			return s, err
@@ -180,6 +182,21 @@ func (h *Host) Service(ctx context.Context, service *conf.Service, sidecars []Si
 	waiting, err := Waiting(service, "")
 	s.Spooled, s.GivenUp = waiting.Spooled, waiting.GivenUp
 	return s, err
+}
+
+// Changed says whether the units of a service are not those that its definition
+// makes now: it has been changed since systemd read it, or one of its drop-ins has.
+func Changed(service *conf.Service) bool {
+	for _, file := range units.Render(service) {
+		if file.Link != "" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(layout.GeneratedDir, file.Name)) // #nosec G304 -- written by systemd's generators alone
+		if err != nil || string(text) != file.Text {
+			return true
+		}
+	}
+	return false
 }
 
 // New says whether systemd has no units of the service yet.

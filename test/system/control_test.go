@@ -334,6 +334,10 @@ func TestControlStartStopRestart(t *testing.T) {
 
 			// With the definition as it is now, one after the other.
 			s.write(strings.Replace(dnsmasq, "-k", "-k --quiet-dhcp", 1))
+			mention(t, control(t, 1, "restart", s.name, "--outdated"), "has changed since systemd read it", "first: tripleo-wrapperctl reload")
+			if pid := s.check(all[0]); pid != pids[all[0].name] {
+				t.Error("restarted by the definition of before")
+			}
 			mention(t, control(t, 0, "reload"), s.name+": 3 sidecars outdated")
 			r := control(t, 0, "restart", s.name, "--outdated", "--parallel=2")
 			for _, n := range all {
@@ -389,6 +393,29 @@ func TestControlStartStopRestart(t *testing.T) {
 				t.Errorf("%d sidecars run", s.running())
 			}
 		})
+	}
+}
+
+// A drop-in beside the definition is a part of it.
+func TestControlDropIn(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	n := s.netns()
+	s.start(n)
+	dir := s.file() + ".d"
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	control(t, 0, "status", s.name)
+	if err := os.WriteFile(filepath.Join(dir, "restart.toml"), []byte(`restart = "no"`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	mention(t, control(t, 1, "status", s.name), s.file()+" has changed since systemd read it, or a drop-in has; to take it into use: tripleo-wrapperctl reload")
+	mention(t, control(t, 0, "reload"), s.name+": 1 sidecar outdated")
+	control(t, 0, "restart", s.name, "--outdated")
+	control(t, 0, "status", s.name)
+	if restart := show(t, s.unit(n.name), "Restart"); restart != "no" {
+		t.Errorf("Restart=%s", restart)
 	}
 }
 

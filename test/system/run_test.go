@@ -86,7 +86,7 @@ func TestRunOfColdActivator(t *testing.T) {
 		t.Fatalf("exit status %d\n%s", r.status, r.stderr)
 	}
 	dir := "/run/tripleo-wrappers/" + s.name
-	for i := range 5000 { // as of some hundreds of sidecars
+	for i := range 30000 { // more than there will be, so that it takes its time on any machine
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("qrouter-%d.record", i)), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -147,7 +147,11 @@ func (s *service) appendLate(t *testing.T, pieces int) {
 		if time.Since(taken) > 450*time.Millisecond && try < 5 {
 			continue // it is this test that was held up
 		}
-		s.checkOwner(late, late.pid(t))
+		pid, want := late.pid(t), late.arguments()
+		s.checkOwner(late, pid)
+		if got := cmdline(t, pid); len(got) < len(want) || !equal(got[len(got)-len(want):], want) {
+			t.Errorf("in %d pieces: %q, want %q at its end", pieces, got, want)
+		}
 		return
 	}
 }
