@@ -193,20 +193,25 @@ func (c *control) inNamespaces(ctx context.Context, service *conf.Service, prefi
 			continue // it is the sidecar's
 		}
 		a := adopted{Container: container.Name, Netns: namespace, PID: container.PID, Done: takenOver, container: container}
-		remove := fmt.Sprintf("remove it: %s rm --force %s", service.Engine, container.Name)
 		served := !state.Down() || slices.ContainsFunc(found, func(other adopted) bool { return other.Netns == namespace })
 		a.rename = !served && container.Name != layout.Container(service.Name, namespace)
 		var known bool
 		switch a.arguments, known = argumentsOf(service, &container); {
 		case served:
-			a.Done, a.Why = left, "another one serves the same network namespace; "+remove
+			a.Done, a.Why = left, "another one serves the same network namespace; "+remove(service, container.Name)
 		case !known:
-			a.Done, a.Why = left, "its command is not the cmd of the definition, so its arguments cannot be told from it; "+
-				"mend that, or "+remove
+			a.Done, a.Why = left, unknownCommand+"mend that, or "+remove(service, container.Name)
 		}
 		found = append(found, a)
 	}
 	return found
+}
+
+const unknownCommand = "its command is not the cmd of the definition, so its arguments cannot be told from it; "
+
+// remove says how a container is removed.
+func remove(service *conf.Service, container string) string {
+	return fmt.Sprintf("remove it: %s rm --force %s", service.Engine, container)
 }
 
 // argumentsOf returns the arguments that the agent called the wrapper with for a
@@ -287,8 +292,13 @@ func (c *control) change(ctx context.Context, service *conf.Service, files []str
 	for i := range containers {
 		container := &containers[i]
 		if container.rename {
-			if err := inventory.RenameContainer(ctx, service, container.container.ID, layout.Container(service.Name, container.Netns)); err != nil {
+			name := layout.Container(service.Name, container.Netns)
+			if err := inventory.RenameContainer(ctx, service, container.container.ID, name); err != nil {
 				return containers, err
+			}
+			if container.Done == left {
+				container.Why = fmt.Sprintf("%smend that, and then, without --containers, since it is called %s now: tripleo-wrapperctl adopt %s; or %s",
+					unknownCommand, name, service.Name, remove(service, name))
 			}
 		}
 		if container.Done != takenOver {

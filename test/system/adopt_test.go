@@ -501,6 +501,34 @@ func TestAdoptKolla(t *testing.T) {
 	s.start(n)
 }
 
+// One whose command the definition does not have is left, by the name that is
+// told, and is taken over by it when the definition is mended.
+func TestAdoptOtherCommand(t *testing.T) {
+	s := define(t, "podman", `cmd = ["/bin/other"]`)
+	n := s.netns()
+	name := s.name + "-" + n.name
+	must(t, "nsenter", "--net=/run/netns/"+n.name, "podman", "run", "--rm", "--detach", "--net=host", "--pid=host", "--privileged",
+		"--name=kolla_"+n.name, "localhost/agent", "sleep", "1000")
+	t.Cleanup(func() { run(t, "podman", "rm", "--force", "--time=0", "kolla_"+n.name, name) })
+
+	a := adopt(t, "--dry-run", "--containers=kolla_", s.name)
+	if a.done(n) != "left" || !strings.HasSuffix(a.Containers[0].Why, "remove it: podman rm --force kolla_"+n.name) {
+		t.Errorf("dry run: %+v", a)
+	}
+	a = adopt(t, "--containers=kolla_", s.name)
+	if a.done(n) != "left" || !strings.HasSuffix(a.Containers[0].Why, "tripleo-wrapperctl adopt "+s.name+"; or remove it: podman rm --force "+name) {
+		t.Errorf("%+v", a)
+	}
+	if names := must(t, "podman", "ps", "--format={{.Names}}", "--filter=name="+n.name); names != name {
+		t.Errorf("containers: %s", names)
+	}
+	s.write(`cmd = ["sleep"]`)
+	control(t, 0, "reload")
+	if a := adopt(t, s.name); a.done(n) != "taken over" || !s.active(n) {
+		t.Errorf("after the definition is mended: %+v", a)
+	}
+}
+
 // haproxy as the wrapper of edpm-ansible starts it: from within the agent's
 // container, so that conmon is the child of the agent's.
 func TestAdoptEDPM(t *testing.T) {
