@@ -84,8 +84,7 @@ func Check(base, text string) []Problem {
 		d.apply(doc)
 	}
 	d.check()
-	sortProblems(d.problems)
-	return d.problems
+	return firstProblems(d.problems)
 }
 
 // A definition is a definition's file and its drop-ins, before they are read.
@@ -275,7 +274,7 @@ func sortOut(drafts []*draft, others unitFiles) Set {
 		return cmp.Compare(b.claim(), a.claim())
 	})
 	for _, d := range broken {
-		sortProblems(d.problems)
+		d.problems = firstProblems(d.problems)
 		name := freeName(d.name(), func(name string) bool { return taken[name] || others.of(name) != "" })
 		taken[name] = true
 		set.Broken = append(set.Broken, Broken{Name: name, Source: d.service.Source, Problems: d.problems})

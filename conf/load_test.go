@@ -449,3 +449,11 @@ func BenchmarkLoad1000(b *testing.B) {
 		}
 	}
 }
+
+func TestManyProblems(t *testing.T) {
+	root := tree(t, map[string]string{AdminDir + "/a.toml": good + "pass_environment = [" + strings.Repeat("'a b', ", 1000) + "]"})
+	got := messages(root)
+	if want := AdminDir + "/a.toml:4:1: pass_environment: from here on there are 800 more problems"; len(got) != maxProblems+1 || got[maxProblems] != want {
+		t.Errorf("%d problems, the last %q, want %q", len(got), got[len(got)-1], want)
+	}
+}

@@ -56,6 +56,22 @@ func sortProblems(ps []Problem) {
 	})
 }
 
+// maxProblems is how many problems of one definition are told. Each is a line in
+// the kernel's log.
+const maxProblems = 200
+
+// firstProblems returns the problems of a definition, sorted, or the first of very
+// many and how many more there are.
+func firstProblems(ps []Problem) []Problem {
+	sortProblems(ps)
+	if len(ps) > maxProblems {
+		rest := ps[maxProblems]
+		ps = append(ps[:maxProblems:maxProblems],
+			Problem{File: rest.File, Line: rest.Line, Column: rest.Column, Key: rest.Key, Message: fmt.Sprintf("from here on there are %d more problems", len(ps)-maxProblems)})
+	}
+	return ps
+}
+
 // quote quotes what came from a definition, shortened so that a message stays
 // one readable line.
 func quote(s string) string {

@@ -64,6 +64,7 @@ func TestSpan(t *testing.T) {
 	tests := map[time.Duration]string{
 		time.Minute:             "60s",
 		1500 * time.Millisecond: "1500ms",
+		500 * time.Microsecond:  "500us",
 	}
 	for d, want := range tests {
 		if got := span(d); got != want {

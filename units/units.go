@@ -300,8 +300,11 @@ var confinement = setting("RestrictAddressFamilies", "AF_UNIX") +
 
 // span returns a time span as systemd.time(7) has it.
 func span(d time.Duration) string {
-	if d%time.Second == 0 {
+	switch {
+	case d%time.Second == 0:
 		return fmt.Sprintf("%ds", d/time.Second)
+	case d%time.Millisecond == 0:
+		return fmt.Sprintf("%dms", d.Milliseconds())
 	}
-	return fmt.Sprintf("%dms", d.Milliseconds())
+	return fmt.Sprintf("%dus", d.Microseconds()) // 0 would be none
 }

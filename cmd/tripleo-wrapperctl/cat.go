@@ -20,11 +20,14 @@ systemctl cat SERVICE.socket SERVICE.path SERVICE.service SERVICE@.service`,
 		Example:           "  tripleo-wrapperctl cat neutron-dnsmasq",
 		ValidArgsFunction: c.completeServices,
 		RunE: func(command *cobra.Command, args []string) error {
-			services, err := c.services(args...)
-			if err != nil {
-				return err
+			files, _ := generator.Render(c.root)
+			if len(args) > 0 {
+				services, err := c.services(args...)
+				if err != nil {
+					return err
+				}
+				files = generator.RenderSet(conf.Set{Services: services})
 			}
-			files := generator.RenderSet(conf.Set{Services: services})
 			if c.json {
 				texts := map[string]string{}
 				for _, file := range files {

@@ -98,7 +98,7 @@ func (c *control) check(ctx context.Context, files []string) error {
 	case c.root != "/":
 		fmt.Fprintf(c.stdout, "%s.\n", found)
 	case loose:
-		fmt.Fprintf(c.stdout, "%s. To take it into use, put it into %s, then: tripleo-wrapperctl reload\n", found, conf.AdminDir)
+		fmt.Fprintf(c.stdout, "%s. To take it into use, put it into %s, as NAME.toml, then: tripleo-wrapperctl reload\n", found, conf.AdminDir)
 	default:
 		fmt.Fprintf(c.stdout, "%s. To take definitions into use: tripleo-wrapperctl reload\n", found)
 	}

@@ -71,7 +71,9 @@ func (c *control) list(ctx context.Context, services []conf.Service, broken []co
 		}
 		return failed(err)
 	}
-	c.printSidecars(groups, sidecars, time.Now())
+	if err == nil || len(sidecars) > 0 { // else nobody knows that there are none
+		c.printSidecars(groups, sidecars, time.Now())
+	}
 	if os.Geteuid() != 0 {
 		c.warn(errNotRoot)
 	}

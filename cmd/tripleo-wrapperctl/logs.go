@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,7 +70,11 @@ JSON. The service need not be defined any more.`,
 		}
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
-			return &failure{status: exit.ExitCode()} // journalctl has said why
+			status := exit.ExitCode() // journalctl has said why
+			if signaled, ok := exit.Sys().(syscall.WaitStatus); ok && signaled.Signaled() {
+				status = 128 + int(signaled.Signal()) // as a shell has it, for a pager that was left
+			}
+			return &failure{status: status}
 		}
 		return failed(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -36,6 +37,10 @@ const (
 	exitUnknown    = 4
 )
 
+// patience is for how long systemd may be away, such as while dbus-daemon is
+// restarted, before somebody at a terminal is told.
+const patience = 10 * time.Second
+
 func main() {
 	// An operator who has seen enough, or a service that is stopped. It holds up
 	// to the end: timeout(1), for one, sends its signal twice, and the second
@@ -48,7 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c := &control{
 		stdout:  terminal.New(stdout),
 		stderr:  terminal.New(stderr),
-		systemd: &manager.Manager{},
+		systemd: &manager.Manager{Patience: patience},
 	}
 	defer c.systemd.Close()
 	command := c.command()
@@ -243,6 +248,11 @@ func asSidecar(args []string) []string {
 }
 
 func (c *control) find(set *conf.Set, name string) (*conf.Service, error) {
+	for i := range set.Services { // one may be called x.service
+		if set.Services[i].Name == name {
+			return &set.Services[i], nil
+		}
+	}
 	name = strings.TrimSuffix(name, ".service")
 	if sidecar := asSidecar([]string{name}); len(sidecar) == 2 {
 		return nil, fmt.Errorf("there is no service %s; a sidecar is named by service and network namespace: %s", name, strings.Join(sidecar, " "))

@@ -37,7 +37,7 @@ Options:
 
 Exit status: 0, 1 if a definition is broken or a unit could not be written, 2
 for a call that makes no sense. Messages go to standard error if that is a
-terminal, else to the kernel's log (dmesg, journalctl -k).
+terminal or with --dry-run, else to the kernel's log (dmesg, journalctl -k).
 `
 
 const (
@@ -87,6 +87,10 @@ func run(args []string, stdout io.Writer, stderr *os.File) int {
 		return exitOK // sidecars are the system's, a user's manager has none
 	}
 
+	if _, err := os.Stat(o.root); err != nil {
+		fmt.Fprintf(stderr, "tripleo-wrappers-generator: looking for --root: %v\n", err)
+		return exitUsage
+	}
 	files, set := generator.Render(o.root)
 	log := stderr
 	var errs []error

@@ -13,7 +13,7 @@ import (
 // (neutron/agent/linux/dhcp.py, ra.py, keepalived.py; agent/metadata/driver.py).
 var pidFileOptions = map[string]string{
 	"dnsmasq":    `["--pid-file", "-x"]`,
-	"keepalived": `["--pid", "-p"]`,
+	"keepalived": `["--pid", "-p", "--vrrp_pid", "-r"]`,
 	"radvd":      `["--pidfile", "-p"]`,
 }
 

@@ -89,7 +89,12 @@ func missing(key, file, remedy string) []Finding {
 func sources(s *conf.Service) []Finding {
 	var findings []Finding
 	check := func(key string, mount conf.BindMount) {
-		if _, err := os.Stat(mount.Source); err != nil {
+		_, err := os.Stat(mount.Source)
+		switch {
+		case err == nil:
+		case s.Engine == conf.Docker && errors.Is(err, fs.ErrNotExist):
+			findings = append(findings, Finding{key, false, fmt.Sprintf("%v; Docker makes an empty directory of it at the first start", reason(err))})
+		default:
 			findings = append(findings, Finding{key, true, fmt.Sprintf("%v; a sidecar fails to start until it is there", reason(err))})
 		}
 	}

@@ -86,6 +86,8 @@ func TestSources(t *testing.T) {
 		BindMounts:      []conf.BindMount{{Source: dir}, {Source: filepath.Join(dir, "neither")}},
 	}
 	expect(t, sources(s), "!config_bind_mount: "+dir+"/none: no such file", "!bind_mounts: "+dir+"/neither: no such file")
+	s.Engine = conf.Docker
+	expect(t, sources(s), "config_bind_mount: "+dir+"/none: no such file", "Docker makes an empty directory of it")
 }
 
 func TestEngine(t *testing.T) {

@@ -59,6 +59,10 @@ func (s State) Down() bool {
 // A Manager is a connection to systemd that is made when it is needed, and
 // again when it is lost or was closed.
 type Manager struct {
+	// Patience is for how long making a connection is tried in one call; 0 is as
+	// long as the call may take.
+	Patience time.Duration
+
 	mu   sync.Mutex
 	conn *connection
 }
@@ -348,8 +352,18 @@ func (m *Manager) job(ctx context.Context, unit, mode string, up bool,
 func (m *Manager) do(ctx context.Context, call func(context.Context, *connection) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	began := time.Now()
 	for try := 0; ; try++ {
 		conn, err := m.connection(ctx)
+		if err != nil {
+			// As in sd_booted(3).
+			if _, lookErr := os.Lstat("/run/systemd/system"); errors.Is(lookErr, os.ErrNotExist) {
+				return errors.New("systemd does not run here: there is no /run/systemd/system")
+			}
+			if m.Patience > 0 && time.Since(began) > m.Patience {
+				return err
+			}
+		}
 		if err == nil {
 			err = call(ctx, conn)
 			if err == nil || ctx.Err() != nil || !connectionLost(err) {
