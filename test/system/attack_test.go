@@ -1070,7 +1070,12 @@ cmd = ["/bin/sh", "-c", "while :; do sleep 1; done", "helper"]
 				continue
 			}
 			words := append([]string{"/bin/sh", "-c", "while :; do sleep 1; done", "helper"}, arguments...)
-			if got := cmdline(t, s.mainPID(n)); !equal(got, words) {
+			var got []string
+			eventually(t, "the container's process has become the helper", func() bool {
+				got = cmdline(t, s.mainPID(n))
+				return len(got) > 0 && got[0] == words[0]
+			})
+			if !equal(got, words) {
 				t.Errorf("%s: the helper has\n     %q\nwant %q", engine, got, words)
 			}
 			if got := made(n); got != want {
