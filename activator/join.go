@@ -24,8 +24,12 @@ func (a *Activator) checkJoined(ctx context.Context, netns string) error {
 	if err != nil || state.Active() && !inventory.Orphan(a.names, a.service.Join, netns) {
 		return err
 	}
+	what := "does not run in network namespace " + netns
+	if state.Active() {
+		what = "runs in a network namespace that is gone, which was " + netns
+	}
 	return failure(protocol.ErrorJoinedNotRunning, protocol.Failure{
-		Message: fmt.Sprintf("%s joins the sidecar of %s, which does not run in network namespace %s, as it is now", a.service.Name, a.service.Join, netns),
+		Message: fmt.Sprintf("%s joins the sidecar of %s, which %s", a.service.Name, a.service.Join, what),
 		Netns:   netns, Unit: joined,
 	})
 }

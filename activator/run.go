@@ -214,8 +214,13 @@ func (a *Activator) checkUp(ctx context.Context, netns string) error {
 	if err != nil || state.Active() && !a.orphan(netns) {
 		return err
 	}
+	message := fmt.Sprintf("no sidecar of %s runs in network namespace %s that the control command could be run in", a.service.Name, netns)
+	if state.Active() {
+		message = fmt.Sprintf("the sidecar of %s runs in a network namespace that is gone, which was %s, so that no control command can be run in it",
+			a.service.Name, netns)
+	}
 	return failure(protocol.ErrorNotRunning, protocol.Failure{
-		Message: fmt.Sprintf("no sidecar of %s runs in network namespace %s, as it is now, that the control command could be run in", a.service.Name, netns),
+		Message: message,
 		Netns:   netns, Unit: a.unit(netns),
 	})
 }

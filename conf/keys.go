@@ -217,7 +217,7 @@ the journal.`,
 		Meaning: "Options of podman run or docker run, passed before the image.",
 		Details: `The first one begins with a dash. Those that are needed to watch the container are the unit's own
 and are refused here: **--cgroups**, **--cidfile**, **--detach** and **-d**, **--log-driver**, **--name**,
-**--network** and **--net**, **--pid**, **--replace**, **--rm**, **--sdnotify**.
+**--network** and **--net**, **--pid**, **--replace**, **--restart**, **--rm**, **--sdnotify**.
 
 There can be none with **container_cli = "systemd"**; **systemctl edit SERVICE_NAME@.service** does the same there.`,
 		Example: `["--pids-limit=100"]`,
@@ -241,8 +241,9 @@ with one its devices. With **docker**, an unprivileged container needs
 		Name: "restart", Type: "string", Values: restarts, Default: `"on-failure"`,
 		Meaning: "When a sidecar that ended is started again, as Restart= in systemd.service(5).",
 		Details: `It comes back after a second, as often as it takes, with the arguments that it had. A sidecar that
-was killed by KILL or TERM is not started again, and neither is one whose network namespace is gone or has been made
-again.`,
+was killed by KILL or TERM is not started again, be it by the kernel, when memory runs out, and neither is one whose
+network namespace is gone or has been made again. With **always** and **on-success**, one that ends with status 0
+when somebody sends it TERM is started again, except by the kill script.`,
 		Example: `"no"`,
 		Since:   "0.1.0",
 		decode:  (*draft).restart,

@@ -92,6 +92,7 @@ var (
 		`service_name = "-dnsmasq"`,
 		`service_name = "neutron dnsmasq"`,
 		`service_name = "kill_scripts"`,
+		`service_name = "haproxy"`,
 		`service_name = "`+strings.Repeat("neutron-", 13)+`"`,
 		`service_dir = ""`,
 		`service_dir = "var/lib/neutron"`,
