@@ -126,6 +126,7 @@ func TestControlList(t *testing.T) {
 				t.Errorf("its network namespace is gone: %+v", got)
 			}
 			// It keeps no other from being restarted.
+			must(t, "systemctl", "daemon-reload") // the definition was changed
 			r := control(t, 0, "restart", s.name, "--all")
 			mention(t, r, n.name+": its network namespace is gone", "tripleo-wrapperctl stop "+s.name+" "+n.name, other.name+": restarted in ")
 			if s.check(other) == before {
