@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
@@ -32,7 +33,8 @@ func (a *Activator) copyTemplate() error {
 	}
 	kept := layout.KeptTemplate(a.service.Name)
 	if had, err := os.ReadFile(kept); err == nil && string(had) == string(text) { // #nosec G304 -- below layout.RuntimeDir, which is root's alone
-		return nil
+		now := time.Now() // the last service of a file is told by it
+		return os.Chtimes(kept, now, now)
 	}
 	dir, err := beneath.Open(filepath.Dir(kept))
 	if err != nil {

@@ -5,6 +5,7 @@ package conf
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -69,6 +70,17 @@ func (units unitFiles) of(service string) string {
 		}
 	}
 	return ""
+}
+
+// ofSidecars says whether a package has a unit that sidecars of the service are
+// started by, or asked for.
+func (units unitFiles) ofSidecars(service string) bool {
+	for _, unit := range []string{layout.TemplateUnit(service), layout.SocketUnit(service), layout.PathUnit(service)} {
+		if units[unit] != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // checkUnits has no service take the place of another's unit: a definition named
@@ -199,28 +211,51 @@ func (d *draft) claim() int {
 	switch {
 	case d.named && !d.duplicate:
 		return 2
-	case d.named:
+	case d.named || d.known() != "":
 		return 1
 	}
 	return 0
 }
 
-// lastName returns the name that the service of a definition's file had when it
-// last had an activator, "" if that is not known. Only root can say.
+// known returns the service's name, or that which it had last; "" if neither is
+// known.
+func (d *draft) known() string {
+	switch {
+	case d.named && !d.duplicate:
+		return d.service.Name
+	case !d.named && layout.CheckService(d.last) == nil:
+		return d.last
+	}
+	return ""
+}
+
+// lastName returns the name that the service of a definition's file had last, as
+// the units of its sidecars say: those that systemd has, which are not there while
+// it has generators write them, or those that its activator has kept, which only
+// root can read. It is "" if that is not known.
 func lastName(root, source string) string {
-	kept, _ := filepath.Glob(filepath.Join(root, layout.KeptTemplate("*"))) // fails for no pattern but a wrong one
+	names := map[string]string{} // by file
+	for _, pattern := range []string{layout.KeptTemplate("*"), path.Join(layout.GeneratedDir, layout.TemplateUnit("*"))} {
+		files, _ := filepath.Glob(filepath.Join(root, pattern)) // fails for no pattern but a wrong one
+		for _, file := range files {
+			names[file] = strings.TrimSuffix(path.Base(file), layout.TemplateUnit(""))
+			if path.Base(file) == path.Base(layout.KeptTemplate("")) {
+				names[file] = path.Base(path.Dir(file))
+			}
+		}
+	}
 	var (
 		last  string
 		since time.Time
 	)
-	for _, name := range kept {
-		info, err := os.Stat(name)
+	for _, file := range slices.Sorted(maps.Keys(names)) {
+		info, err := os.Stat(file)
 		if err != nil || last != "" && info.ModTime().Before(since) {
 			continue // of a service that the file was of before
 		}
-		text, err := os.ReadFile(name) // #nosec G304 -- below layout.RuntimeDir, which is root's alone
+		text, err := os.ReadFile(file) // #nosec G304 -- root's: systemd's generators and the activator write there alone
 		if err == nil && slices.Contains(strings.Split(string(text), "\n"), "SourcePath="+strings.ReplaceAll(source, "%", "%%")) {
-			last, since = path.Base(path.Dir(name)), info.ModTime()
+			last, since = names[file], info.ModTime()
 		}
 	}
 	return last
@@ -233,8 +268,8 @@ func (d *draft) name() string {
 	if d.named {
 		return d.service.Name
 	}
-	if layout.CheckService(d.last) == nil {
-		return d.last
+	if last := d.known(); last != "" {
+		return last
 	}
 	name := strings.Map(func(r rune) rune {
 		if layout.CheckService("x"+string(r)) != nil {

@@ -79,6 +79,8 @@ func checkArgv(argv []string) error {
 	return nil
 }
 
+var errNoTarget = errors.New("has a redirection that leads nowhere; write the file behind it")
+
 var errEmptyCommand = errors.New(`is empty; write for example "/usr/sbin/dnsmasq -k"`)
 
 // reserved are the shell's words that begin a compound command. Its end takes
@@ -117,6 +119,10 @@ func parseShell(text string) (string, error) {
 		case c == '#':
 			i = skipTo(text, i, "\n")
 			continue
+		case target && strings.IndexByte("\n;&|", c) >= 0:
+			return "", errNoTarget
+		case strings.HasPrefix(text[i:], "&>"):
+			return "", errors.New("redirects with &>, which sh takes for something else; write >FILE 2>&1")
 		case c == '\n':
 			i++
 			named, begun = false, false
@@ -150,6 +156,8 @@ func parseShell(text string) (string, error) {
 		i, end = next, next
 	}
 	switch {
+	case target:
+		return "", errNoTarget
 	case commands == 0 && end == 0:
 		return "", errEmptyCommand
 	case last != "":
@@ -161,7 +169,7 @@ func parseShell(text string) (string, error) {
 	case !hasExec && compound:
 		return "", errors.New("begins with a compound command, after which the arguments of the wrapper's caller cannot stand; write $(…) around what chooses the command")
 	case !isExec && commands > 1:
-		return "", errors.New("runs several commands; write exec before the one that is the sidecar's process, and put it last")
+		return "", errors.New("runs several commands, with no exec before the last one; write exec before the one that is the sidecar's process, and put it last")
 	}
 	text = text[:end]
 	for strings.HasSuffix(text, "\\\n") { // the word goes on in a line that has nothing more of it

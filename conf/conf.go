@@ -122,7 +122,12 @@ type Broken struct {
 	// Name is the service's name where that is known, valid and free, and
 	// otherwise one made from the file's name. It is valid, and no other
 	// Service or Broken of the Set has it.
-	Name     string
+	Name string
+	// Service is the name that the service has, or had last, where that is known
+	// and no other Service or Broken of the Set has it; else it is empty. It differs
+	// from Name where a package has a unit of it: a template of sidecars, a socket
+	// and a path unit by this name are the service's all the same.
+	Service  string
 	Source   string // the path as seen inside root
 	Problems []Problem
 }

@@ -276,8 +276,15 @@ func sortOut(drafts []*draft, others unitFiles) Set {
 	for _, d := range broken {
 		d.problems = firstProblems(d.problems)
 		name := freeName(d.name(), func(name string) bool { return taken[name] || others.of(name) != "" })
+		service := d.known()
+		if taken[service] || others.ofSidecars(service) {
+			service = ""
+		}
 		taken[name] = true
-		set.Broken = append(set.Broken, Broken{Name: name, Source: d.service.Source, Problems: d.problems})
+		if service != "" {
+			taken[service] = true
+		}
+		set.Broken = append(set.Broken, Broken{Name: name, Service: service, Source: d.service.Source, Problems: d.problems})
 	}
 	slices.SortFunc(set.Services, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(set.Broken, func(a, b Broken) int { return cmp.Compare(a.Name, b.Name) })

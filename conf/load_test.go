@@ -51,7 +51,11 @@ func TestGolden(t *testing.T) {
 
 			var problems strings.Builder
 			for _, b := range set.Broken {
-				fmt.Fprintf(&problems, "broken %s: %s\n", b.Name, b.Source)
+				fmt.Fprintf(&problems, "broken %s: %s", b.Name, b.Source)
+				if b.Service != "" && b.Service != b.Name {
+					fmt.Fprintf(&problems, ", of service %q", b.Service)
+				}
+				problems.WriteByte('\n')
 			}
 			for _, p := range set.Problems() {
 				fmt.Fprintln(&problems, p.Error())
@@ -317,15 +321,18 @@ func TestDirectoriesStayInsideRoot(t *testing.T) {
 func TestLastName(t *testing.T) {
 	kept := func(source string) string { return "[Unit]\nSourcePath=" + source + "\n" }
 	root := tree(t, map[string]string{
-		AdminDir + "/a%b.toml":              "cmd = [",
-		AdminDir + "/haproxy.toml":          good + "service_name = 3",
-		AdminDir + "/moved.toml":            "cmd = [",
-		AdminDir + "/new.toml":              good + "service_name = 'taken'",
-		layout.KeptTemplate("percent"):      kept(AdminDir + "/a%%b.toml"),
-		layout.KeptTemplate("neutron-old"):  kept(AdminDir + "/haproxy.toml"),
-		layout.KeptTemplate("neutron-last"): kept(AdminDir + "/haproxy.toml"),
-		layout.KeptTemplate("taken"):        kept(AdminDir + "/moved.toml"),
-		layout.KeptTemplate("."):            kept(AdminDir + "/moved.toml"), // no name of a service
+		AdminDir + "/a%b.toml":                              "cmd = [",
+		AdminDir + "/haproxy.toml":                          good + "service_name = 3",
+		AdminDir + "/moved.toml":                            "cmd = [",
+		AdminDir + "/new.toml":                              good + "service_name = 'taken'",
+		layout.KeptTemplate("percent"):                      kept(AdminDir + "/a%%b.toml"),
+		layout.KeptTemplate("neutron-old"):                  kept(AdminDir + "/haproxy.toml"),
+		layout.KeptTemplate("neutron-last"):                 kept(AdminDir + "/haproxy.toml"),
+		layout.KeptTemplate("taken"):                        kept(AdminDir + "/moved.toml"),
+		AdminDir + "/odd.toml":                              "cmd = [",
+		layout.KeptTemplate("-x"):                           kept(AdminDir + "/odd.toml"), // no name of a service
+		AdminDir + "/generated.toml":                        "cmd = [",
+		layout.GeneratedDir + "/neutron-generated@.service": kept(AdminDir + "/generated.toml"),
 	})
 	old := time.Now().Add(-time.Hour)
 	if err := os.Chtimes(filepath.Join(root, layout.KeptTemplate("neutron-old")), old, old); err != nil {
@@ -337,7 +344,8 @@ func TestLastName(t *testing.T) {
 	for _, b := range set.Broken {
 		names[filepath.Base(b.Source)] = b.Name
 	}
-	want := map[string]string{"a%b.toml": "percent", "haproxy.toml": "neutron-last", "moved.toml": "taken-broken"}
+	want := map[string]string{"a%b.toml": "percent", "haproxy.toml": "neutron-last", "moved.toml": "taken-broken",
+		"odd.toml": "odd", "generated.toml": "neutron-generated"}
 	if diff := cmp.Diff(want, names); diff != "" || len(set.Services) != 1 || set.Services[0].Name != "taken" {
 		t.Errorf("%+v, names (-want +got):\n%s", set.Services, diff)
 	}

@@ -32,9 +32,12 @@ func Render(root string) ([]units.File, conf.Set) {
 	files := RenderSet(set)
 	for _, broken := range set.Broken {
 		// There is none before an activator has run since boot, nor for who is not root.
-		text, err := os.ReadFile(filepath.Join(root, layout.KeptTemplate(broken.Name))) // #nosec G304 -- below layout.RuntimeDir, which is root's alone
+		if broken.Service == "" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(root, layout.KeptTemplate(broken.Service))) // #nosec G304 -- below layout.RuntimeDir, which is root's alone
 		if err == nil {
-			files = append(files, units.File{Name: layout.TemplateUnit(broken.Name), Text: string(text)})
+			files = append(files, units.File{Name: layout.TemplateUnit(broken.Service), Text: string(text)})
 		}
 	}
 	return files, set

@@ -3,6 +3,8 @@
 package units
 
 import (
+	"cmp"
+
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 )
@@ -19,6 +21,7 @@ func RenderBroken(b *conf.Broken) []File {
 	if len(b.Problems) > 0 {
 		problem = b.Problems[0].Error()
 	}
+	name := cmp.Or(b.Service, b.Name) // of what was there before it was broken
 	service := unitSection(b.Source, text(problem)) +
 		// Stops an activator that still runs, with the socket; as long as it
 		// ran, the unit could not fail.
@@ -29,8 +32,8 @@ func RenderBroken(b *conf.Broken) []File {
 		setting("SyslogIdentifier", b.Name)
 	timer := unitSection(b.Source, "Report of a broken definition: "+text(b.Source)) +
 		setting("PartOf", layout.Target) +
-		setting("Conflicts", layout.SocketUnit(b.Name)+" "+layout.PathUnit(b.Name)) +
-		setting("After", layout.SocketUnit(b.Name)+" "+layout.PathUnit(b.Name)) +
+		setting("Conflicts", layout.SocketUnit(name)+" "+layout.PathUnit(name)) +
+		setting("After", layout.SocketUnit(name)+" "+layout.PathUnit(name)) +
 		"\n[Timer]\n" +
 		setting("OnActiveSec", "0") +
 		setting("AccuracySec", "1ms")

@@ -455,7 +455,7 @@ func (c *control) putBack(ctx context.Context, name string) ([]string, error) {
 	if err := c.systemd.Reload(ctx); err != nil {
 		return files, err
 	}
-	if err := c.stopService(ctx, name); err != nil {
+	if err := c.stopUnits(ctx, stopOrder(name)); err != nil {
 		return files, err
 	}
 	watch := layout.PathUnit(name)

@@ -71,7 +71,7 @@ func (c *control) reload(ctx context.Context) error {
 	gone, err := c.gone(ctx, before, &set)
 	errs = append(errs, err)
 	for _, name := range gone {
-		errs = append(errs, c.stopService(ctx, name))
+		errs = append(errs, c.stopGone(ctx, name))
 		result.Stopped = append(result.Stopped, name)
 		c.say("%s: its definition is gone; stopped its units", name)
 		if states, err := c.systemd.List(ctx, layout.SidecarUnit(name, "*")); err == nil && len(states) > 0 {
@@ -151,7 +151,7 @@ func (c *control) gone(ctx context.Context, before map[string]string, set *conf.
 		defined[service.Name] = true
 	}
 	for _, broken := range set.Broken {
-		defined[broken.Name] = true
+		defined[broken.Name], defined[broken.Service] = true, true
 	}
 	var names []string
 	for suffix, other := range map[string]func(string) string{".path": layout.SocketUnit, ".timer": layout.ServiceUnit} {
@@ -184,11 +184,32 @@ func (c *control) gone(ctx context.Context, before map[string]string, set *conf.
 	return slices.Compact(names), nil
 }
 
-func (c *control) stopService(ctx context.Context, name string) error {
+// stopOrder are the units of a service, in the order in which they are stopped.
+func stopOrder(name string) []string {
+	return []string{layout.TimerUnit(name), layout.PathUnit(name), layout.SocketUnit(name), layout.ServiceUnit(name)}
+}
+
+// stopGone stops those units of a service that have no file any more. A package
+// may have brought one of the same name since.
+func (c *control) stopGone(ctx context.Context, name string) error {
+	var gone []string
+	for _, unit := range stopOrder(name) {
+		state, err := c.systemd.State(ctx, unit)
+		if err != nil {
+			return err
+		}
+		if state.LoadState == "not-found" {
+			gone = append(gone, unit)
+		}
+	}
+	return c.stopUnits(ctx, gone)
+}
+
+func (c *control) stopUnits(ctx context.Context, units []string) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*endTimeout)
 	defer cancel()
 	var errs []error
-	for _, unit := range []string{layout.TimerUnit(name), layout.PathUnit(name), layout.SocketUnit(name), layout.ServiceUnit(name)} {
+	for _, unit := range units {
 		errs = append(errs, c.systemd.Stop(ctx, unit), c.systemd.ResetFailed(ctx, unit))
 	}
 	return errors.Join(errs...)

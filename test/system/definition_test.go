@@ -234,6 +234,40 @@ func TestBrokenTextOfOtherName(t *testing.T) {
 	run(t, "systemctl", "reset-failed", broken)
 }
 
+// A package that comes later with a unit of the service's name has that unit. The
+// sidecars are still looked after, and reload leaves what is the package's alone.
+func TestPackageTakesName(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	n := s.netns()
+	pid := s.start(n)
+	must(t, "systemctl", "stop", s.name+".service")
+	file := "/usr/lib/systemd/system/" + s.name + ".service"
+	if err := os.WriteFile(file, []byte("[Service]\nExecStart=sleep infinity\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	broken := s.name + "-broken.service"
+	t.Cleanup(func() {
+		os.Remove(file)
+		run(t, "systemctl", "stop", s.name+"-broken.timer")
+		run(t, "systemctl", "reset-failed", broken)
+	})
+	must(t, "systemctl", "daemon-reload")
+	must(t, "systemctl", "start", s.name+".service")
+	eventually(t, "the socket is stopped", func() bool { return show(t, s.name+".socket", "ActiveState") == "inactive" })
+	eventually(t, broken+" has failed", func() bool { return show(t, broken, "ActiveState") == "failed" })
+	mention(t, control(t, 1, "reload"), "would take the place of "+file)
+	if state := show(t, s.name+".service", "ActiveState"); state != "active" {
+		t.Errorf("the package's service is %s", state)
+	}
+	s.crash(n, pid)
+	pid = s.check(n)
+	if r := control(t, 0, "list"); !strings.Contains(r.stdout, n.name) {
+		t.Errorf("list does not have the sidecar:\n%s", r.stdout)
+	}
+	must(t, "systemctl", "stop", s.unit(n.name))
+	s.gone(n, pid)
+}
+
 // What is asked for while the definition is broken is served when it is mended.
 func TestBrokenThenMended(t *testing.T) {
 	text := strings.Replace(dnsmasq, `timeout = "20s"`, `timeout = "2s"`, 1)
