@@ -83,6 +83,7 @@ type Activator struct {
 	busy   atomic.Int64   // how many those are
 	quiet  atomic.Int64   // when busy became 0, in nanoseconds since 1970
 	spools taken
+	late   lateEnds
 	// refusals are those that callers could fill the journal with.
 	refusals refusals
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -120,10 +121,13 @@ func (a *Activator) signal(serving context.Context, request *protocol.Signal) (*
 		}
 	case unix.SIGTERM:
 		if !awaitExit(ctx, pidfd, termWait) {
-			if main != 0 {
+			if main != 0 && a.late.add(main) {
 				late := process
 				process = nil
-				a.background(func() { a.stopLate(serving, late, netns, main, log) })
+				a.background(func() {
+					defer a.late.remove(main)
+					a.stopLate(serving, late, netns, main, log)
+				})
 			}
 			return reply, nil
 		}
@@ -140,6 +144,31 @@ func (a *Activator) signal(serving context.Context, request *protocol.Signal) (*
 	return reply, nil
 }
 
+// lateEnds are the main processes that are waited for after the answer, each once:
+// whoever is told to end may be told so as often as somebody likes.
+type lateEnds struct {
+	mu   sync.Mutex
+	pids map[int]bool
+}
+
+// add says whether a process was not among them.
+func (l *lateEnds) add(pid int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pids == nil {
+		l.pids = map[int]bool{}
+	}
+	known := l.pids[pid]
+	l.pids[pid] = true
+	return !known
+}
+
+func (l *lateEnds) remove(pid int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.pids, pid)
+}
+
 // stopLate stops a sidecar whose main process ends a while after it was told to,
 // with whatever status: systemd would bring it back, and whoever sent the signal
 // finds it gone and sends no other. It closes the process.
@@ -150,6 +179,9 @@ func (a *Activator) stopLate(ctx context.Context, process *os.File, netns string
 	}
 	ctx, cancel := context.WithTimeout(ctx, signalTimeout)
 	defer cancel()
+	if state, err := a.systemd.Current(ctx, a.unit(netns)); err == nil && state.Down() {
+		return // by somebody who sent KILL
+	}
 	if err := a.stopKilled(ctx, netns, main); err != nil {
 		log.Error(fmt.Sprintf("cannot stop a sidecar that ended after SIGTERM: %v; to stop it by hand: systemctl stop %s", err, a.unit(netns)))
 		return

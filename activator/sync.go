@@ -100,7 +100,7 @@ func (a *Activator) takeSpool(ctx context.Context) int {
 		if a.spools.names[name] {
 			continue
 		}
-		batch, size, err := a.readSpool(dir, name, 0, false)
+		part, err := a.readSpool(dir, name, 0, false)
 		if errors.Is(err, beneath.ErrUnfit) {
 			a.reject(dir, name, err)
 			continue
@@ -109,9 +109,9 @@ func (a *Activator) takeSpool(ctx context.Context) int {
 			a.complain(err)
 			continue
 		}
-		found += len(batch)
+		found += len(part.batch)
 		a.spools.names[name] = true
-		a.background(func() { a.serveSpool(ctx, name, batch, size) })
+		a.background(func() { a.serveSpool(ctx, name, part) })
 	}
 	return found
 }
@@ -175,44 +175,51 @@ type spooled struct {
 	err  error
 }
 
-// readSpool reads a spool that has been taken from an offset on, and returns
-// where it has read up to: the last newline, or, with all, the end. A shell writes
-// a long line in pieces. Of several requests for one network namespace the last one
-// counts.
-func (a *Activator) readSpool(dir *beneath.Dir, name string, offset int, all bool) ([]*spooled, int, error) {
+// A spoolPart is what has been read of a spool that has been taken.
+type spoolPart struct {
+	batch []*spooled
+	end   int // where it ends: behind a newline, or where the spool ends
+	size  int // of the spool
+}
+
+// readSpool reads a spool that has been taken from an offset on, up to the last
+// newline or, with all, to the end: a shell writes a long line in pieces. Of several
+// requests for one network namespace the last one counts.
+func (a *Activator) readSpool(dir *beneath.Dir, name string, offset int, all bool) (*spoolPart, error) {
 	content, info, err := dir.ReadFile(name, spool.MaxSize)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	if !slices.Contains(a.service.AllowedUIDs, info.Owner) {
 		// Whoever can write to the directory could go round the socket.
-		return nil, 0, fmt.Errorf("%w: it is of uid %d, who may not ask for sidecars of %s; add it to allowed_uids of its definition if it should",
+		return nil, fmt.Errorf("%w: it is of uid %d, who may not ask for sidecars of %s; add it to allowed_uids of its definition if it should",
 			beneath.ErrUnfit, info.Owner, a.service.Name)
 	}
+	part := &spoolPart{size: len(content)}
 	if !all {
 		content = content[:bytes.LastIndexByte(content, '\n')+1]
 	}
 	requests, bad := spool.Parse(content[min(offset, len(content)):], info.Changed.UnixMicro())
-	var batch []*spooled
 	at := map[string]int{}
 	for _, request := range requests {
 		entry := &spooled{Request: request}
 		if i, ok := at[request.Netns]; ok {
-			batch[i] = entry
+			part.batch[i] = entry
 			continue
 		}
-		at[request.Netns] = len(batch)
-		batch = append(batch, entry)
+		at[request.Netns] = len(part.batch)
+		part.batch = append(part.batch, entry)
 	}
 	for _, line := range bad {
-		batch = append(batch, &spooled{text: line.Text, err: fmt.Errorf("a line of the spool is no request: %w", line.Err)})
+		part.batch = append(part.batch, &spooled{text: line.Text, err: fmt.Errorf("a line of the spool is no request: %w", line.Err)})
 	}
-	return batch, max(offset, len(content)), nil
+	part.end = max(offset, len(content))
+	return part, nil
 }
 
-// serveSpool serves the requests of a spool that has been read up to an offset,
-// and what comes to it meanwhile, and then removes it.
-func (a *Activator) serveSpool(ctx context.Context, name string, batch []*spooled, offset int) {
+// serveSpool serves what has been read of a spool, and what comes to it meanwhile,
+// and then removes it.
+func (a *Activator) serveSpool(ctx context.Context, name string, part *spoolPart) {
 	defer func() {
 		a.spools.mu.Lock()
 		defer a.spools.mu.Unlock()
@@ -220,17 +227,18 @@ func (a *Activator) serveSpool(ctx context.Context, name string, batch []*spoole
 		a.spools.trouble = ""
 	}()
 	for more := true; more; {
-		if !a.serveAndKeep(ctx, batch) {
+		if !a.serveAndKeep(ctx, part.batch) {
 			return // the spool stays, the next activator serves it
 		}
+		part.batch = nil
 		// The role's wrapper, which has another lock, may have had the file
 		// open when it was taken.
 		if !pause(ctx, lateWrite) {
 			return
 		}
-		late, end, err := a.readTaken(name, offset, false)
-		if err == nil && end == offset { // what has no end now gets none
-			late, end, err = a.readTaken(name, offset, true)
+		late, err := a.readTaken(name, part.end, false)
+		if err == nil && late.end == part.end && late.size == part.size {
+			late, err = a.readTaken(name, part.end, true) // what has had no end for that long gets none
 		}
 		switch {
 		case errors.Is(err, os.ErrNotExist):
@@ -239,13 +247,12 @@ func (a *Activator) serveSpool(ctx context.Context, name string, batch []*spoole
 			a.rejectTaken(name, err)
 			return
 		case err != nil:
-			batch = nil
 			if !a.await(ctx, err) {
 				return
 			}
 		default:
-			more = end > offset
-			batch, offset = late, end
+			more = late.end > part.end || late.size != part.size
+			part = late
 		}
 	}
 	for err := a.removeTaken(name); err != nil; err = a.removeTaken(name) {
@@ -293,10 +300,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (a *Activator) readTaken(name string, offset int, all bool) ([]*spooled, int, error) {
+func (a *Activator) readTaken(name string, offset int, all bool) (*spoolPart, error) {
 	dir, err := a.stateDir()
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	defer dir.Close()
 	return a.readSpool(dir, name, offset, all)
