@@ -107,13 +107,18 @@ func (c *control) sidecarsCommand(name, done string, do action, command *cobra.C
 		if err != nil {
 			return err
 		}
-		if name != "stop" && inventory.Changed(&services[0]) {
+		host := inventory.NewHost(c.systemd)
+		changed, err := host.Changed(command.Context(), &services[0])
+		if err != nil {
+			return failed(err)
+		}
+		if changed && name != "stop" {
 			return failed(fmt.Errorf("the definition of %s has changed since systemd read it, so they would be %s by the old one; first: tripleo-wrapperctl reload",
 				args[0], done))
 		}
 		var orphans []deed
 		if len(netns) == 0 {
-			sidecars, err := inventory.NewHost(c.systemd).Sidecars(command.Context(), services)
+			sidecars, err := host.Sidecars(command.Context(), services)
 			if err != nil {
 				return failed(err)
 			}

@@ -4,6 +4,7 @@ package inventory
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,14 +88,15 @@ func (h *Host) Broken(ctx context.Context, b *conf.Broken) (Service, []Sidecar, 
 		return s, nil, err
 	}
 	var spoolErr error
-	if dir, ok := preparedDir(b.Name); ok {
+	name := cmp.Or(b.Service, b.Name)
+	if dir, ok := preparedDir(name); ok {
 		var waiting Requests
-		waiting, spoolErr = Waiting(&conf.Service{Name: b.Name, Dir: dir}, "")
+		waiting, spoolErr = Waiting(&conf.Service{Name: name, Dir: dir}, "")
 		s.Spooled, s.GivenUp = waiting.Spooled, waiting.GivenUp
 	}
-	running, err := Running(ctx, h.Systemd, h.names, processes.Service{Name: b.Name})
+	running, err := Running(ctx, h.Systemd, h.names, processes.Service{Name: name})
 	if err != nil {
-		return s, nil, errors.Join(spoolErr, fmt.Errorf("looking for sidecars of %s: %w", b.Name, err))
+		return s, nil, errors.Join(spoolErr, fmt.Errorf("looking for sidecars of %s: %w", name, err))
 	}
 	var sidecars []Sidecar
 	for _, sidecar := range running {
@@ -170,7 +172,11 @@ func (h *Host) Service(ctx context.Context, service *conf.Service, sidecars []Si
 	if err := h.units(ctx, &s); err != nil {
 		return s, err
 	}
-	if s.ReloadNeeded = s.New() || Changed(service); !s.ReloadNeeded {
+	changed, err := h.Changed(ctx, service)
+	if err != nil {
+		return s, err
+	}
+	if s.ReloadNeeded = s.New() || changed; !s.ReloadNeeded {
 		// Drop-ins of systemctl edit are not ours to compare.
 		needs, err := h.Systemd.NeedsReload(ctx, layout.SocketUnit(service.Name))
 		if err != nil {
@@ -186,7 +192,18 @@ func (h *Host) Service(ctx context.Context, service *conf.Service, sidecars []Si
 
 // Changed says whether the units of a service are not those that its definition
 // makes now: it has been changed since systemd read it, or one of its drop-ins has.
-func Changed(service *conf.Service) bool {
+func (h *Host) Changed(ctx context.Context, service *conf.Service) (bool, error) {
+	if !changed(service) {
+		return false, nil
+	}
+	// There are none while systemd has them written, and nor does it answer then.
+	if _, err := h.Systemd.State(ctx, layout.Target); err != nil {
+		return false, err
+	}
+	return changed(service), nil
+}
+
+func changed(service *conf.Service) bool {
 	for _, file := range units.Render(service) {
 		if file.Link != "" {
 			continue
