@@ -243,7 +243,8 @@ func (s *scene) mustAllRun() {
 	}
 	for _, netns := range s.namespaces {
 		if r := last[netns]; r == nil || r.status != 0 {
-			s.problem("%s: the fault is over and a call still fails: %+v", netns, r)
+			s.problem("%s: the fault is over and a call still fails: %+v\n%s", netns, r,
+				output("journalctl", "--quiet", "--output=short-precise", "--lines=60", "--unit="+s.name+"@"+netns+".service"))
 		}
 	}
 }
