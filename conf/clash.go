@@ -5,7 +5,6 @@ package conf
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -229,36 +228,50 @@ func (d *draft) known() string {
 	return ""
 }
 
-// lastName returns the name that the service of a definition's file had last, as
-// the units of its sidecars say: those that systemd has, which are not there while
-// it has generators write them, or those that its activator has kept, which only
-// root can read. It is "" if that is not known.
-func lastName(root, source string) string {
-	names := map[string]string{} // by file
+// findLastNames finds the name that each service had last whose name is not known
+// now, as the units of its sidecars say: those that systemd has, which are not there
+// while it has generators write them, or those that its activator has kept, which
+// only root can read.
+func findLastNames(root string, drafts []*draft) {
+	if !slices.ContainsFunc(drafts, func(d *draft) bool { return !d.named }) {
+		return
+	}
+	names := map[string]string{} // by definition
+	since := map[string]time.Time{}
 	for _, pattern := range []string{layout.KeptTemplate("*"), path.Join(layout.GeneratedDir, layout.TemplateUnit("*"))} {
 		files, _ := filepath.Glob(filepath.Join(root, pattern)) // fails for no pattern but a wrong one
 		for _, file := range files {
-			names[file] = strings.TrimSuffix(path.Base(file), layout.TemplateUnit(""))
-			if path.Base(file) == path.Base(layout.KeptTemplate("")) {
-				names[file] = path.Base(path.Dir(file))
+			name, generated := strings.CutSuffix(path.Base(file), layout.TemplateUnit(""))
+			if !generated {
+				name = path.Base(path.Dir(file))
+			}
+			info, err := os.Stat(file)
+			if err != nil {
+				continue
+			}
+			source := sourceOf(file)
+			// The file may have been that of another service before.
+			if names[source] == "" || !info.ModTime().Before(since[source]) {
+				names[source], since[source] = name, info.ModTime()
 			}
 		}
 	}
-	var (
-		last  string
-		since time.Time
-	)
-	for _, file := range slices.Sorted(maps.Keys(names)) {
-		info, err := os.Stat(file)
-		if err != nil || last != "" && info.ModTime().Before(since) {
-			continue // of a service that the file was of before
-		}
-		text, err := os.ReadFile(file) // #nosec G304 -- root's: systemd's generators and the activator write there alone
-		if err == nil && slices.Contains(strings.Split(string(text), "\n"), "SourcePath="+strings.ReplaceAll(source, "%", "%%")) {
-			last, since = names[file], info.ModTime()
+	for _, d := range drafts {
+		if !d.named {
+			d.last = names[d.service.Source]
 		}
 	}
-	return last
+}
+
+// sourceOf returns the definition that a unit was made of, "" if it does not say.
+func sourceOf(unit string) string {
+	text, _ := os.ReadFile(unit) // #nosec G304 -- root's: systemd's generators and the activator write there alone
+	for line := range strings.Lines(string(text)) {
+		if source, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "SourcePath="); ok {
+			return strings.ReplaceAll(source, "%%", "%")
+		}
+	}
+	return ""
 }
 
 // name returns the service's name if it is known, else that which it had last,

@@ -49,6 +49,7 @@ func Load(root string) Set {
 	}
 	readers.Wait()
 	drafts = slices.DeleteFunc(drafts, func(d *draft) bool { return d == nil })
+	findLastNames(root, drafts)
 	return sortOut(append(drafts, unreadable...), packagedUnits(root))
 }
 
@@ -210,9 +211,6 @@ func read(root string, def definition) *draft {
 		}
 	}
 	d.check()
-	if !d.named {
-		d.last = lastName(root, def.source)
-	}
 	return d
 }
 
