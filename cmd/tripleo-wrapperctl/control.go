@@ -108,13 +108,15 @@ func (c *control) sidecarsCommand(name, done string, do action, command *cobra.C
 			return err
 		}
 		host := inventory.NewHost(c.systemd)
-		changed, err := host.Changed(command.Context(), &services[0])
-		if err != nil {
-			return failed(err)
-		}
-		if changed && name != "stop" {
-			return failed(fmt.Errorf("the definition of %s has changed since systemd read it, so they would be %s by the old one; first: tripleo-wrapperctl reload",
-				args[0], done))
+		if name != "stop" {
+			changed, err := host.Changed(command.Context(), &services[0])
+			if err != nil {
+				return failed(err)
+			}
+			if changed {
+				return failed(fmt.Errorf("the definition of %s has changed since systemd read it, so they would be %s by the old one; first: tripleo-wrapperctl reload",
+					services[0].Name, done))
+			}
 		}
 		var orphans []deed
 		if len(netns) == 0 {

@@ -265,7 +265,7 @@ func (c *control) find(set *conf.Set, name string) (*conf.Service, error) {
 		known = append(known, set.Services[i].Name)
 	}
 	for _, broken := range set.Broken {
-		if broken.Name == name {
+		if broken.Name == name || broken.Service == name {
 			return nil, fmt.Errorf("the definition of %s is broken; see: %s", name, c.hint("check "+broken.Source))
 		}
 	}

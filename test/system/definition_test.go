@@ -6,6 +6,7 @@ package system
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -266,6 +267,25 @@ func TestPackageTakesName(t *testing.T) {
 	}
 	must(t, "systemctl", "stop", s.unit(n.name))
 	s.gone(n, pid)
+}
+
+// So it does where the definition is gone as well, and reload stops what it left.
+func TestPackageTakesNameOfOneGone(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	must(t, "systemctl", "stop", s.name+".service")
+	file := "/usr/lib/systemd/system/" + s.name + ".service"
+	if err := errors.Join(os.Remove(s.file()), os.WriteFile(file, []byte("[Service]\nExecStart=sleep infinity\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(file) })
+	must(t, "systemctl", "daemon-reload")
+	must(t, "systemctl", "start", s.name+".service")
+	mention(t, control(t, 0, "reload"), s.name+": its definition is gone")
+	for unit, want := range map[string]string{".service": "active", ".socket": "inactive", ".path": "inactive"} {
+		if state := show(t, s.name+unit, "ActiveState"); state != want {
+			t.Errorf("%s%s is %s, want %s", s.name, unit, state, want)
+		}
+	}
 }
 
 // What is asked for while the definition is broken is served when it is mended.
