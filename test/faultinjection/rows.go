@@ -162,7 +162,7 @@ func spoolRetried(n int) *scene {
 	check(os.Mkdir(tried, 0o700))
 	defer os.RemoveAll(tried)
 	restore := fakePodman(`[ "$1" = run ] && for option; do case $option in
---name=*) mkdir "` + tried + `/${option#*=}" 2>/dev/null && { echo "no luck" >&2; exit 125; } ;;
+--name=` + s.name + `-*) mkdir "` + tried + `/${option#*=}" 2>/dev/null && { echo "no luck" >&2; exit 125; } ;;
 esac; done`)
 	s.spool(false)()
 	s.awaitAll()
