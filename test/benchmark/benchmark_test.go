@@ -118,7 +118,11 @@ func TestCopyUnits(t *testing.T) {
 		os.Symlink("a.service", filepath.Join(units, "link"))); err != nil {
 		t.Fatal(err)
 	}
-	if err := copyUnits(definitions, units, to); err != nil {
+	archive := filepath.Join(t.TempDir(), "units.tar")
+	if err := shell("tar --create --file=%s --directory=%s .", archive, units); err != nil {
+		t.Fatal(err)
+	}
+	if err := copyUnits(definitions, archive, to); err != nil {
 		t.Fatal(err)
 	}
 	if content, err := os.ReadFile(filepath.Join(to, "a.service")); err != nil || string(content) != "text" {

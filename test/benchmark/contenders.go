@@ -44,8 +44,8 @@ type contender struct {
 	noSidecar bool
 	// mayLose says that it does not start all that it is asked for.
 	mayLose bool
-	// Above these, it would need more memory or time than it is worth.
-	maxBurst, maxRunning int
+	// maxBurst is above which it would need more memory or time than it is worth.
+	maxBurst int
 }
 
 // Names of contenders.
@@ -85,15 +85,6 @@ func (c *contender) sidecar(name string) *sidecar {
 // in returns the sidecar in a namespace.
 func (c *contender) in(netns string) *sidecar {
 	return &sidecar{c, netns, filepath.Join(dir, "dhcp", c.service(), netns, "pid")}
-}
-
-// sidecars returns those from one number to another.
-func (c *contender) sidecars(from, to int) []*sidecar {
-	var all []*sidecar
-	for i := from; i < to; i++ {
-		all = append(all, c.sidecar(strconv.Itoa(i)))
-	}
-	return all
 }
 
 // What the names of the namespaces of bursts begin with.
@@ -150,22 +141,22 @@ func contenders() []*contender {
 		{
 			name: podman, beside: barePodman, about: "our wrapper, with `container_cli = \"podman\"`",
 			definition: "container_cli = \"podman\"\n" + inImage,
-			maxBurst:   300, maxRunning: 1000,
+			maxBurst:   300,
 		}, {
 			name: systemd, beside: bareSystemd, about: "our wrapper, with `container_cli = \"systemd\"`",
 			definition: "container_cli = \"systemd\"\n",
-			maxBurst:   1000, maxRunning: 1000,
+			maxBurst:   1000,
 		}, {
 			name: withImage, beside: bareSystemd, about: "the same with an `image_name`",
 			definition: "container_cli = \"systemd\"\n" + inImage,
-			maxBurst:   1000, maxRunning: 1000,
+			maxBurst:   1000,
 		}, {
 			name: docker, beside: shellCalls, about: "our wrapper, with `container_cli = \"docker\"`; not privileged",
 			// A throwaway host has not all capabilities, which a privileged
 			// container of Docker would ask for.
 			definition: "container_cli = \"docker\"\nprivileged = false\ncontainer_options = " +
 				"[\"--cap-add=SYS_ADMIN\", \"--cap-add=NET_ADMIN\", \"--cap-add=NET_RAW\"]\n" + inImage,
-			maxBurst: 20, maxRunning: 100,
+			maxBurst: 20,
 		}, {
 			name: barePodman, about: "the limit: `podman run --detach` of the container of our definition",
 			// Its call is made of our unit, see install.
@@ -195,7 +186,7 @@ func contenders() []*contender {
 			about:     "no sidecar: `ip netns exec`, `env` and `true`, which is what it takes to be called by Neutron at all",
 			call:      func(s *sidecar) []string { return s.inside("true") },
 			noSidecar: true,
-			maxBurst:  1000, maxRunning: -1,
+			maxBurst:  1000,
 		},
 	}
 	for _, c := range all {
@@ -222,7 +213,10 @@ func (c *contender) clear(s *sidecar) error {
 		if s != nil {
 			unit = s.unit()
 		}
-		return shell("systemctl stop '%s'", unit)
+		if err := shell("systemctl stop '%s'", unit); err != nil || s != nil || c.burst == nil {
+			return err
+		}
+		return endTransaction()
 	}
 	name := burstNetns
 	if s != nil {
@@ -330,26 +324,33 @@ func bareUnit(ours string) string {
 	return b.String()
 }
 
+// burstTarget wants the units of a burst.
+const (
+	burstTarget = "bench-burst.target"
+	burstFile   = "/run/systemd/system/" + burstTarget
+)
+
 // transaction makes a target that wants the units of all sidecars: they are
 // started in one transaction.
 func transaction(sidecars []*sidecar) ([]string, error) {
-	const target = "bench-burst.target"
-	wants := filepath.Join("/run/systemd/system", target+".wants")
-	if err := os.RemoveAll(wants); err != nil {
+	if err := os.MkdirAll(burstFile+".wants", 0o755); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(wants, 0o755); err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(filepath.Join("/run/systemd/system", target), []byte("[Unit]\n"), 0o644); err != nil {
+	if err := os.WriteFile(burstFile, []byte("[Unit]\n"), 0o644); err != nil {
 		return nil, err
 	}
 	for _, s := range sidecars {
-		if err := os.Symlink(bareTemplate, filepath.Join(wants, s.unit())); err != nil {
+		if err := os.Symlink(bareTemplate, filepath.Join(burstFile+".wants", s.unit())); err != nil {
 			return nil, err
 		}
 	}
-	return []string{"systemctl", "start", target}, shell("systemctl stop %s; systemctl daemon-reload", target)
+	return []string{"systemctl", "start", burstTarget}, shell("systemctl daemon-reload")
+}
+
+// endTransaction takes the target away: as long as it is there, systemd keeps
+// all that it wants, and reads it at each reload.
+func endTransaction() error {
+	return shell("systemctl stop %s; rm -rf %s %[2]s.wants; systemctl daemon-reload", burstTarget, burstFile)
 }
 
 //go:embed today

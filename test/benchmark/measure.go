@@ -3,8 +3,11 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -24,7 +27,7 @@ type bench struct {
 	contenders []*contender
 	results    results
 	facts      facts
-	running    int // sidecars of each contender of ours that run all the time
+	running    int // sidecars of ours that run all the time
 	problems   []error
 	record     record
 	recordFile string    // where it is kept; "" for nowhere
@@ -65,11 +68,16 @@ func (b *bench) run() error {
 // try notes the problem of a contender, and goes on with the others.
 func (b *bench) try(c *contender, err error) bool {
 	if err != nil {
-		err = fmt.Errorf("%s: %w", c.name, err)
-		say("%v", err)
-		b.problems = append(b.problems, err)
+		b.note(fmt.Errorf("%s: %w", c.name, err))
 	}
 	return err == nil
+}
+
+func (b *bench) note(problem error) {
+	if problem != nil {
+		say("%v", problem)
+		b.problems = append(b.problems, problem)
+	}
 }
 
 // shuffled returns contenders in an order of their own for each round, so that
@@ -143,10 +151,10 @@ func (b *bench) calls() error {
 		if b.done(kind) {
 			continue
 		}
-		b.grow(n)
 		say("single calls, %d running", n)
+		b.note(b.grow(n))
 		err := b.rounds(kind, func() error {
-			for _, c := range b.shuffled(func(c *contender) bool { return c.maxRunning == 0 || c.maxRunning >= n }) {
+			for _, c := range b.shuffled(func(c *contender) bool { return !c.noSidecar }) {
 				b.call(c, warm)
 				if c.ours() {
 					b.call(c, cold)
@@ -157,19 +165,23 @@ func (b *bench) calls() error {
 		if err != nil {
 			return err
 		}
+		b.note(b.allRun())
 	}
 	return nil
 }
 
 // call starts a sidecar and ends it again.
 func (b *bench) call(c *contender, f figure) {
+	s := c.sidecar("call")
 	if c.ours() {
-		verb := map[figure]string{warm: "start", cold: "stop"}[f]
-		if _, err := run("systemctl", verb, c.activator()); !b.try(c, err) {
+		prepare := c.warmUp
+		if f == cold {
+			prepare = c.coolDown
+		}
+		if err := prepare(s); !b.try(c, err) {
 			return
 		}
 	}
-	s := c.sidecar("call")
 	m, pid, err := start(s)
 	if err != nil && c.mayLose {
 		say("%s: %v", c.name, err)
@@ -188,27 +200,75 @@ func (b *bench) call(c *contender, f figure) {
 	}
 }
 
-// grow has more sidecars of ours run all the time. A contender with which that
-// fails is left with what it has, and out of what comes.
-func (b *bench) grow(n int) {
-	for _, c := range b.contenders {
-		if c.maxRunning < n || n == b.running {
-			continue
+// warmUp has the activator run, and nothing left to do: a call that is not
+// measured starts it, and it looks through what runs before it rests.
+func (c *contender) warmUp(s *sidecar) error {
+	_, pid, err := start(s)
+	if err == nil {
+		_, err = stop(s, pid)
+	}
+	deadline := time.Now().Add(callLimit)
+	for before := ""; err == nil; {
+		time.Sleep(settle)
+		var now string
+		now, err = output("systemctl", "show", "--value", "--property=CPUUsageNSec", c.activator())
+		if err == nil && now == before {
+			return nil
 		}
-		say("%s: up to %d running", c.name, n)
-		more := c.sidecars(b.running, n)
-		err := parallel(4, len(more), func(i int) error {
-			if err := more[i].prepare(); err != nil {
-				return err
-			}
-			_, err := run(more[i].of.call(more[i])...)
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s is still at work after %v", c.activator(), callLimit)
+		}
+		before = now
+	}
+	return err
+}
+
+// coolDown has the activator not run.
+func (c *contender) coolDown(*sidecar) error {
+	_, err := run("systemctl", "stop", c.activator())
+	return err
+}
+
+// grow has more sidecars of ours run all the time, as many of each engine.
+func (b *bench) grow(n int) error {
+	more := b.always(n)[b.running:]
+	err := parallel(4, len(more), func(i int) error {
+		if err := more[i].prepare(); err != nil {
 			return err
-		})
-		if !b.try(c, err) {
-			c.maxRunning = b.running
+		}
+		_, err := run(more[i].of.call(more[i])...)
+		return err
+	})
+	b.running = n
+	return errors.Join(err, b.allRun())
+}
+
+// always returns the sidecars that run all the time, when n do: of each
+// contender of ours in turn.
+func (b *bench) always(n int) []*sidecar {
+	var ours []*contender
+	for _, c := range b.contenders {
+		if c.ours() {
+			ours = append(ours, c)
 		}
 	}
-	b.running = n
+	var all []*sidecar
+	for i := range n {
+		all = append(all, ours[i%len(ours)].sidecar(strconv.Itoa(i)))
+	}
+	return all
+}
+
+// allRun looks whether as many run as should.
+func (b *bench) allRun() error {
+	var files []string
+	for _, s := range b.always(b.running) {
+		files = append(files, s.pidFile)
+	}
+	if up, _ := await(files); up < b.running {
+		return fmt.Errorf("of %d sidecars, %d run", b.running, up)
+	}
+	return nil
 }
 
 func (b *bench) reload() error {
@@ -238,6 +298,9 @@ func (b *bench) bursts() error {
 				if b.try(c, err) {
 					say("%d at once, %s: %d up in %v", n, c.name, m.up, m.wall.Round(time.Millisecond))
 					b.results.add(key{burst, c.name, n}, m)
+					if m.up < n && !c.mayLose {
+						b.try(c, fmt.Errorf("of %d at once, %d came up", n, m.up))
+					}
 				}
 				if err := c.clear(nil); err != nil {
 					return fmt.Errorf("clearing up after %s: %w", c.name, err)
@@ -299,12 +362,17 @@ func (b *bench) burst(c *contender, n int) (m measurement, err error) {
 		_, err := run(calls[i]...)
 		return err
 	})
-	if failed != nil {
-		say("%d at once, %s: %v", n, c.name, strings.SplitN(failed.Error(), "\n", 2)[0])
-	}
 	up, last := n, time.Now()
 	if !c.noSidecar {
 		up, last = await(files)
+	}
+	switch {
+	case failed == nil:
+	case c.ours() || c.noSidecar:
+		// All calls have to succeed, whatever else came up.
+		return m, fmt.Errorf("%d at once: %w", n, failed)
+	default:
+		say("%d at once, %s: %v", n, c.name, strings.SplitN(failed.Error(), "\n", 2)[0])
 	}
 	if m, err = clock.stop(last); err != nil {
 		return m, err
@@ -380,10 +448,10 @@ func (b *bench) client() error {
 	if _, _, err := start(s); err != nil {
 		return fmt.Errorf("starting a sidecar: %w", err)
 	}
-	// A call for what runs already does all that the client does.
-	// The wrapper is a script that does the same with the client.
+	// A call for what runs already does all that the client does. The wrapper is
+	// a script that ends in the client where this one ends.
 	script := filepath.Join(dir, nothing)
-	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec true \"$@\"\n"), 0o755); err != nil {
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n:\n"), 0o755); err != nil {
 		return err
 	}
 	commands := map[figure]map[string][]string{
@@ -422,8 +490,9 @@ func (b *bench) generator() error {
 	for _, n := range b.plan.definitions {
 		say("generator, %d definitions", n)
 		root := filepath.Join(work, strconv.Itoa(n))
-		made, written := filepath.Join(work, "made"), filepath.Join(work, "written")
-		if err := writeDefinitions(filepath.Join(root, "etc/tripleo-wrappers"), n); err != nil {
+		made, written, archive := filepath.Join(work, "made"), filepath.Join(work, "written"), filepath.Join(work, "units.tar")
+		definitions := filepath.Join(root, "etc/tripleo-wrappers")
+		if err := errors.Join(writeDefinitions(definitions, n), copyHostUnits(root)); err != nil {
 			return err
 		}
 		err := b.rounds(fmt.Sprintf("generator, %d definitions", n), func() error {
@@ -437,7 +506,10 @@ func (b *bench) generator() error {
 				return err
 			}
 			b.results.add(key{generated, "", n}, m)
-			if m, err = measure(self, copyCommand, root, made, written); err != nil {
+			if err := shell("tar --create --file=%s --directory=%s .", archive, made); err != nil {
+				return err
+			}
+			if m, err = measure(self, copyCommand, definitions, archive, written); err != nil {
 				return err
 			}
 			b.results.add(key{copied, "", n}, m)
@@ -475,11 +547,22 @@ pid_file_option = ["--pid-file", "-x"]
 	return nil
 }
 
-// copyCommand has this program read definitions and copy units, and do nothing
-// else: the limit of the generator.
+// copyHostUnits has a root directory have the host's own units, whose names the
+// generator reads.
+func copyHostUnits(root string) error {
+	const units = "usr/lib/systemd/system"
+	if err := os.CopyFS(filepath.Join(root, units), os.DirFS("/"+units)); err != nil {
+		return err
+	}
+	return os.Symlink("usr/lib", filepath.Join(root, "lib"))
+}
+
+// copyCommand has this program read definitions and write units, and do nothing
+// else: the limit of the generator. It has the units from an archive, which
+// takes less to read than they take to write.
 const copyCommand = "copy"
 
-func copyUnits(definitions, units, to string) error {
+func copyUnits(definitions, archive, to string) error {
 	err := filepath.WalkDir(definitions, func(name string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() {
 			_, err = os.ReadFile(name)
@@ -489,5 +572,35 @@ func copyUnits(definitions, units, to string) error {
 	if err != nil {
 		return err
 	}
-	return os.CopyFS(to, os.DirFS(units))
+	content, err := os.ReadFile(archive)
+	if err != nil {
+		return err
+	}
+	units := tar.NewReader(bytes.NewReader(content))
+	for {
+		unit, err := units.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = writeUnit(filepath.Join(to, unit.Name), unit, units)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func writeUnit(name string, unit *tar.Header, content io.Reader) error {
+	switch unit.Typeflag {
+	case tar.TypeDir:
+		return os.MkdirAll(name, 0o755)
+	case tar.TypeSymlink:
+		return os.Symlink(unit.Linkname, name)
+	}
+	text, err := io.ReadAll(content)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, text, 0o644)
 }

@@ -17,8 +17,9 @@ import (
 )
 
 // A record is what has been measured so far. A long run can be broken off, and
-// goes on from its record in another sitting. Figures are compared only with
-// others of the same round, so it does not matter which sitting that was in.
+// goes on from its record in another sitting. It does not matter which one that
+// is: figures are compared with others of the same rounds. Only those that tell
+// how a contender grows are compared with its own of other rounds.
 type record struct {
 	Of       string         // machine and programs; figures of others are not for this record
 	Sittings []sitting      // in order
