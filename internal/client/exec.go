@@ -82,6 +82,12 @@ func Exec(args []string, stderr io.Writer) int {
 		complain(stderr, "exec: %v", err)
 		return exitUsage
 	}
+	if o.join != "" {
+		if err := becomeSealed(); err != nil {
+			complain(stderr, "exec: running from a copy of this program: %v", err)
+			return exitError
+		}
+	}
 	command, err := holdNetns(o.netns, o.netnsRecord, flags.Args())
 	if err != nil {
 		complain(stderr, "exec: %v", err)
@@ -258,23 +264,32 @@ const unprivileged = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_
 	1<<unix.CAP_KILL | 1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_SETFCAP | 1<<unix.CAP_SETGID |
 	1<<unix.CAP_SETPCAP | 1<<unix.CAP_SETUID | 1<<unix.CAP_SYS_CHROOT
 
-// keepCapabilities takes all capabilities but these from what this thread
+// keepCapabilities takes all capabilities but these from this thread and what it
 // becomes. systemd cannot: they are needed to change the root file system, or to
 // enter another sidecar.
+//
+// The thread loses them at once, and not only the program that it becomes: that
+// is looked for where whoever is root in a container can have put links, and
+// with CAP_SYS_PTRACE these lead to the host by way of /proc/PID/root. The other
+// threads keep theirs, so nobody may get at their memory through this one
+// (PR_SET_DUMPABLE in prctl(2)); the program that it becomes is as any other.
 func keepCapabilities(keep uint64) error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return err
+	}
 	for capability := range 64 {
 		if keep&(1<<capability) != 0 {
 			continue
 		}
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0)
 		if err == unix.EINVAL {
-			return nil // the kernel has no more
+			break // the kernel has no more
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return limitCapabilities(keep)
 }
 
 // overlay returns an environment with other variables in it. Of two of the same

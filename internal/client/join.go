@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -73,6 +74,39 @@ func enterSidecar(service, container, instance string) error {
 	return nil
 }
 
+// becomeSealed runs this program again, from a copy in memory that nobody can
+// change. What joins a container may become a script there whose interpreter is
+// /proc/self/exe, and that would be this program's file on the host, there to be
+// written to (CVE-2019-5736, of runc, which does the same).
+func becomeSealed() error {
+	const all = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	defer self.Close()
+	if seals, err := unix.FcntlInt(self.Fd(), unix.F_GET_SEALS, 0); err == nil && seals&all == all {
+		return nil
+	}
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate("tripleo-wrapper", flags|unix.MFD_EXEC)
+	if err == unix.EINVAL { // before Linux 6.3, all can be executed
+		fd, err = unix.MemfdCreate("tripleo-wrapper", flags)
+	}
+	if err != nil {
+		return err
+	}
+	file := os.NewFile(uintptr(fd), "copy") // #nosec G115 -- a descriptor
+	defer file.Close()
+	if _, err := io.Copy(file, self); err != nil {
+		return err
+	}
+	if _, err := unix.FcntlInt(file.Fd(), unix.F_ADD_SEALS, all); err != nil {
+		return err
+	}
+	return unix.Exec(fmt.Sprintf("/proc/self/fd/%d", fd), os.Args, os.Environ())
+}
+
 // maxEnviron is how large the environment of what is joined may be, in bytes: a
 // process can have it seem to be as large as its memory (prctl(2), PR_SET_MM).
 const maxEnviron = 2 << 20
@@ -106,6 +140,13 @@ func lookAt(owner *processes.Service, instance string, pid int) (*member, error)
 	if its != own {
 		return nil, errors.New("it is in another network namespace")
 	}
+	same, err := sameUsers(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !same {
+		return nil, errors.New("its user namespace is not the host's, so that its root is another user than this one")
+	}
 	environ, err := proc.Read(pid, "environ", maxEnviron+1)
 	if err != nil {
 		return nil, err
@@ -132,6 +173,20 @@ func lookAt(owner *processes.Service, instance string, pid int) (*member, error)
 	}
 	m.environ = without(m.environ, others)
 	return m, nil
+}
+
+// sameUsers says whether a process, by its directory in /proc, has the same users
+// as this one.
+func sameUsers(dir string) (bool, error) {
+	own, err := os.Stat("/proc/self/ns/user")
+	if err != nil {
+		return false, err
+	}
+	its, err := os.Stat(dir + "/ns/user")
+	if err != nil {
+		return false, err
+	}
+	return os.SameFile(own, its), nil
 }
 
 // parseMember reads what /proc/PID/environ and /proc/PID/status say of a process.

@@ -16,12 +16,20 @@ import "golang.org/x/sys/unix"
 // let it drop anything, a call is to be served all the same.
 func DropPrivileges() {
 	_ = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	_ = limitCapabilities(1 << unix.CAP_DAC_OVERRIDE)
+}
+
+// limitCapabilities takes from the calling thread the capabilities that are not
+// among those, and has none inherited.
+func limitCapabilities(keep uint64) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData // capabilities 0 to 31, and those after them
 	if err := unix.Capget(&header, &sets[0]); err != nil {
-		return
+		return err
 	}
-	const kept = 1 << unix.CAP_DAC_OVERRIDE
-	sets = [2]unix.CapUserData{{Effective: sets[0].Effective & kept, Permitted: sets[0].Permitted & kept}}
-	_ = unix.Capset(&header, &sets[0])
+	for i := range sets {
+		kept := uint32(keep >> (32 * i)) // #nosec G115 -- the half of it
+		sets[i] = unix.CapUserData{Effective: sets[i].Effective & kept, Permitted: sets[i].Permitted & kept}
+	}
+	return unix.Capset(&header, &sets[0])
 }
