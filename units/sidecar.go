@@ -59,23 +59,14 @@ func supervision(s *conf.Service) string {
 		// 243 does not know here) has nowhere to come back to.
 		setting("RestartPreventExitStatus", "SIGKILL SIGTERM 137 143 225") +
 		setting("SuccessExitStatus", "SIGKILL SIGTERM 137 143") +
-		setting("KillMode", killMode(s)) +
+		// The main process tells what it runs to end: conmon, or the client that
+		// follows a container of Docker.
+		setting("KillMode", "mixed") +
 		setting("TimeoutStartSec", span(s.Ready.Timeout)) +
 		setting("TimeoutStopSec", "10s") +
 		setting("SyslogIdentifier", s.Name) +
 		setting("LogExtraFields", "SERVICE="+s.Name) +
 		setting("LogExtraFields", "NETNS="+instance)
-}
-
-// killMode says whom systemd tells to end. Where it runs the sidecar or conmon,
-// that is the one main process, which the others follow. Where Docker runs it,
-// the main process waits for docker run, which passes on to the container what
-// it is told.
-func killMode(s *conf.Service) string {
-	if s.Engine == conf.Docker {
-		return "control-group"
-	}
-	return "mixed"
 }
 
 // execStart has the client read the arguments of the sidecar and become the

@@ -24,6 +24,11 @@ const (
 	followPoll = 500 * time.Millisecond
 	// askTimeout bounds a question to Docker, which is busy at times.
 	askTimeout = 30 * time.Second
+	// endTimeout is how long a container may take to end when it is told to by
+	// Docker, and then as long again when its processes are. Both are over when
+	// systemd loses patience (TimeoutStopSec=).
+	endTimeout = 4 * time.Second
+	endPoll    = 100 * time.Millisecond
 	// exitDocker is docker run's own exit status when the daemon fails it.
 	exitDocker = 125
 	// exitTerminated is the exit status of a program that SIGTERM has ended.
@@ -63,52 +68,56 @@ func Follow(args []string, stderr io.Writer) int {
 		complain(stderr, "follow: a command is missing")
 		return exitUsage
 	}
-	// systemd signals all processes of the unit, and docker passes on to the
-	// container what it gets. This one waits for what comes of it.
+	// docker passes on to the container what it gets, as by systemctl kill. This
+	// one waits for what comes of it.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
-	told := make(chan os.Signal, 1)
-	signal.Notify(told, unix.SIGTERM)
+	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer cancel()
 
 	if o.attach != "" {
 		if err := os.WriteFile(o.cidFile, []byte(o.attach), 0o600); err != nil {
 			complain(stderr, "follow: %v", err)
 			return exitError
 		}
-		if !alive(o.cidFile) {
+		if len(processesOf(o.cidFile)) == 0 {
 			complain(stderr, "follow: container %s does not run any more", o.name)
 			return exitError
 		}
-		return o.follow(daemonState(), exitOK, told, stderr)
+		return o.follow(ctx, daemonState(ctx), exitOK, stderr)
 	}
 	// A container left over, in whatever state, does not block its name. What
 	// keeps it from being removed, docker run will say.
-	_, _ = ask("docker", "rm", "--force", "--volumes", o.name)
+	_, _ = ask(ctx, "docker", "rm", "--force", "--volumes", o.name)
 	if err := os.Remove(o.cidFile); err != nil && !errors.Is(err, os.ErrNotExist) {
 		complain(stderr, "follow: %v", err)
 		return exitError
 	}
-	daemon := daemonState()
-	return o.follow(daemon, foreground(flags.Args(), stderr), told, stderr)
+	daemon := daemonState(ctx)
+	return o.follow(ctx, daemon, foreground(ctx, flags.Args(), stderr), stderr)
 }
 
 // follow stays with a container for as long as it has a process, and returns its
 // exit status. What the connection to it, if there was one, has ended with is
-// given, and the state that the daemon was in then.
-func (o *followOptions) follow(daemon string, status int, told chan os.Signal, stderr io.Writer) int {
-	for alive(o.cidFile) {
+// given, and the state that the daemon was in then. When this process is told to
+// end, so is the container.
+func (o *followOptions) follow(ctx context.Context, daemon string, status int, stderr io.Writer) int {
+	for ctx.Err() == nil && len(processesOf(o.cidFile)) > 0 {
 		select {
 		case <-time.After(followPoll):
-		case <-told:
-			return exitTerminated
+		case <-ctx.Done():
 		}
 		// Says nothing while the daemon is away, unlike docker attach.
-		running, err := ask("docker", "container", "inspect", "--format={{.State.Running}}", o.name)
+		running, err := ask(ctx, "docker", "container", "inspect", "--format={{.State.Running}}", o.name)
 		if err == nil && running == "true" {
-			daemon = daemonState()
-			status = foreground([]string{"docker", "attach", "--no-stdin", o.name}, stderr)
+			daemon = daemonState(ctx)
+			status = foreground(ctx, []string{"docker", "attach", "--no-stdin", o.name}, stderr)
 		}
 	}
-	if daemonState() != daemon {
+	if ctx.Err() != nil {
+		o.end()
+		return exitTerminated
+	}
+	if daemonState(ctx) != daemon {
 		complain(stderr, "the container has ended with Docker's daemon, exit status %d; with \"live-restore\": true "+
 			"in /etc/docker/daemon.json it would have lived on", status)
 		return exitDocker
@@ -116,37 +125,66 @@ func (o *followOptions) follow(daemon string, status int, told chan os.Signal, s
 	return status
 }
 
+// end ends what there still is of the container: Docker may be away, or hang. It
+// does not leave that to the unit, which may be another by now: whose definition
+// has another engine, and so nothing in it that would remove the container.
+func (o *followOptions) end() {
+	sig, deadline := unix.SIGTERM, time.Now().Add(endTimeout)
+	for {
+		processes := processesOf(o.cidFile)
+		if len(processes) == 0 || time.Now().After(deadline.Add(endTimeout)) {
+			return
+		}
+		if time.Now().After(deadline) {
+			sig = unix.SIGKILL
+		}
+		if sig != 0 {
+			for _, pid := range processes {
+				_ = unix.Kill(pid, sig) // one that has ended needs none
+			}
+			sig = 0
+		}
+		time.Sleep(endPoll)
+	}
+}
+
 // daemonState returns something that changes as soon as Docker's daemon is told
 // to end, and when it is started again.
-func daemonState() string {
+func daemonState(ctx context.Context) string {
 	// Where the daemon is no unit, nothing changes.
-	state, _ := ask("systemctl", "show", "--property=ActiveState,MainPID", "docker.service")
+	state, _ := ask(ctx, "systemctl", "show", "--property=ActiveState,MainPID", "docker.service")
 	return state
 }
 
-// alive says whether a container has a process: its id is in a file.
-func alive(cidFile string) bool {
+// processesOf returns the processes of a container whose id is in a file.
+func processesOf(cidFile string) []int {
 	id, err := os.ReadFile(cidFile) // #nosec G304 -- named by the sidecar's unit
 	if err != nil {
-		return false // docker run made none
+		return nil // docker run made none
 	}
 	processes, err := proc.OfContainer(string(id))
-	return err == nil && len(processes) > 0
+	if err != nil {
+		return nil
+	}
+	return processes
 }
 
 // ask runs a command and returns what it prints.
-func ask(words ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+func ask(ctx context.Context, words ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	// #nosec G204 -- no shell; docker and systemctl, with fixed words and a checked name
 	output, err := exec.CommandContext(ctx, words[0], words[1:]...).Output()
 	return strings.TrimSpace(string(output)), err
 }
 
-// foreground runs a command and returns its exit status, as a shell has it.
-func foreground(words []string, stderr io.Writer) int {
-	command := exec.Command(words[0], words[1:]...) // #nosec G204 -- no shell; docker, and the unit's command
+// foreground runs a command and returns its exit status, as a shell has it. When
+// this process is told to end, the command is.
+func foreground(ctx context.Context, words []string, stderr io.Writer) int {
+	command := exec.CommandContext(ctx, words[0], words[1:]...) // #nosec G204 -- no shell; docker, and the unit's command
 	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	command.Cancel = func() error { return command.Process.Signal(unix.SIGTERM) }
+	command.WaitDelay = endTimeout
 	err := command.Run()
 	var exit *exec.ExitError
 	switch {
@@ -155,6 +193,8 @@ func foreground(words []string, stderr io.Writer) int {
 	case errors.Is(err, exec.ErrNotFound):
 		complain(stderr, "%v; %s", err, mendCommand) // begins with "exec: "
 		return exitNotFound
+	case ctx.Err() != nil:
+		return exitTerminated
 	case !errors.As(err, &exit):
 		complain(stderr, "follow: %v", err)
 		return exitNoExec

@@ -4,6 +4,7 @@ package client
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -33,7 +34,7 @@ import (
 // command: no other thread is changed.
 func enterSidecar(service, container, instance string) error {
 	unit := layout.SidecarUnit(service, instance)
-	output, err := ask("systemctl", "show", "--property=MainPID", "--value", unit)
+	output, err := ask(context.Background(), "systemctl", "show", "--property=MainPID", "--value", unit)
 	if err != nil {
 		return fmt.Errorf("asking systemd for the process of %s: %w", unit, err)
 	}

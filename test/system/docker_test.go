@@ -74,8 +74,49 @@ func TestDockerLiveRestore(t *testing.T) {
 	}
 	must(t, "kill", "-9", strconv.Itoa(pid))
 	must(t, "systemctl", "start", "docker.service")
-	if again := s.start(n); again == pid {
+	again := s.start(n)
+	if again == pid {
 		t.Errorf("process %d is dead, and the call did nothing", pid)
+	}
+
+	// Nor does one whose unit is stopped then.
+	must(t, "systemctl", "stop", "docker.service", "docker.socket")
+	must(t, "systemctl", "stop", s.unit(n.name))
+	if alive(again) {
+		t.Error("the sidecar runs on, and its unit is stopped")
+	}
+	must(t, "systemctl", "start", "docker.service")
+}
+
+// When a definition gets another engine, the sidecars that run stay the service's,
+// and the next call replaces them: there are never two.
+func TestChangeOfEngine(t *testing.T) {
+	for _, change := range [][2]string{
+		{"docker", "podman"}, {"docker", "systemd"}, {"podman", "docker"}, {"systemd", "docker"}, {"podman", "systemd"}, {"systemd", "image"},
+	} {
+		t.Run(change[0]+" to "+change[1], func(t *testing.T) {
+			s := define(t, change[0], dnsmasq)
+			signaled, replaced := s.netns(), s.netns()
+			first, second := s.start(signaled), s.start(replaced)
+			s.engine = change[1]
+			s.write(dnsmasq)
+			must(t, "tripleo-wrapperctl", "reload")
+			if !alive(first) || !alive(second) {
+				t.Fatal("the sidecars have ended")
+			}
+			if r := s.kill("HUP", first); r.status != 0 {
+				t.Errorf("HUP: exit status %d\n%s", r.status, r.stderr)
+			}
+			if r := s.kill("9", first); r.status != 0 {
+				t.Errorf("9: exit status %d\n%s", r.status, r.stderr)
+			}
+			s.gone(signaled, first)
+			s.start(signaled)
+			s.start(replaced)
+			if alive(second) {
+				t.Error("the old sidecar runs on beside the new one")
+			}
+		})
 	}
 }
 
