@@ -9,6 +9,7 @@
 package rootfs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,9 +36,6 @@ type Bind struct {
 	Source, Destination string
 	ReadOnly            bool
 	Optional            bool // left out where there is no source
-	// Slave is of a source that the sidecar mounts nothing below: it sees what
-	// the host mounts, and is no peer that the kernel has to look at for that.
-	Slave bool
 }
 
 // ofHost is what a privileged container has of its host. /dev/log is a link to
@@ -48,7 +46,7 @@ var ofHost = []Bind{
 	{Source: "/run/systemd/journal", Destination: "/run/systemd/journal", ReadOnly: true},
 	{Source: "/etc/hosts", Destination: "/etc/hosts", ReadOnly: true, Optional: true},
 	{Source: "/etc/resolv.conf", Destination: "/etc/resolv.conf", ReadOnly: true, Optional: true},
-	{Source: layout.NetnsDir, Destination: layout.NetnsDir, Slave: true},
+	{Source: layout.NetnsDir, Destination: layout.NetnsDir},
 }
 
 // Enter has the calling thread, of what becomes the sidecar in a network
@@ -68,7 +66,10 @@ func Enter(ctx context.Context, service, netns, name string, binds []Bind) (*Ima
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return nil, fmt.Errorf("making a mount namespace: %w", err)
 	}
-	trees, err := take(append(slices.Clip(ofHost), binds...))
+	all := append(slices.Clip(ofHost), binds...)
+	// What is below another's destination comes after it, as in containers.
+	slices.SortStableFunc(all, func(a, b Bind) int { return cmp.Compare(depth(a.Destination), depth(b.Destination)) })
+	trees, err := take(all)
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +83,9 @@ func Enter(ctx context.Context, service, netns, name string, binds []Bind) (*Ima
 	}
 	return image, nil
 }
+
+// depth is how many directories below the root a path is.
+func depth(name string) int { return strings.Count(path.Clean(name), "/") }
 
 // A tree is what is mounted at the source of a bind, copied and not yet mounted
 // anywhere.
@@ -99,14 +103,13 @@ func take(binds []Bind) ([]tree, error) {
 		if err == unix.ENOENT && bind.Optional {
 			continue
 		}
-		var attr unix.MountAttr
+		// The sidecar sees what the host mounts there, and the host nothing that
+		// the sidecar does; nor is that a peer that the kernel has to look at.
+		attr := unix.MountAttr{Propagation: unix.MS_SLAVE}
 		if bind.ReadOnly {
 			attr.Attr_set = unix.MOUNT_ATTR_RDONLY
 		}
-		if bind.Slave {
-			attr.Propagation = unix.MS_SLAVE
-		}
-		if err == nil && attr != (unix.MountAttr{}) {
+		if err == nil {
 			err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr)
 		}
 		if err != nil {
@@ -245,7 +248,7 @@ func find(ctx context.Context, service, netns, name string) (*Image, error) {
 // has changed since, else nil.
 func known(service, name string) *Image {
 	image, err := Read(layout.KnownImage(service))
-	if err != nil || image.Name != name || image.Index == "" || stamp(image.Index) != image.Stamp {
+	if err != nil || image.Name != name || image.Stamp == "" || stamp(image.Index) != image.Stamp {
 		return nil
 	}
 	return image

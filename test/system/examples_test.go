@@ -511,6 +511,13 @@ func TestExampleKeepalivedStateChange(t *testing.T) {
 			t.Errorf("processes left in the network namespace: %q", strings.Fields(left))
 		}
 	}
+	// An operator starts it again, who does not remove the pid file.
+	before := pid(t, pidFile)
+	must(t, "tripleo-wrapperctl", "restart", s.name, h.in.name)
+	if pid(t, pidFile) == before || alive(before) {
+		t.Errorf("process %d was not replaced", before)
+	}
+	state("primary")
 	stop(pid(t, pidFile))
 	// As the process monitor does.
 	pids = startKeepalived()

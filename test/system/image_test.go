@@ -70,12 +70,17 @@ func TestImage(t *testing.T) {
 	if err := os.WriteFile(mounted+"/file", []byte("of the host"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s := imageService(t, "localhost/variant", fmt.Sprintf("config_bind_mount = \"%s:/etc/new/place:ro\"\n", mounted)+say)
+	// The order in which binds are named does not matter.
+	must(t, "mkdir", "-p", mounted+"/outer/inner")
+	binds := fmt.Sprintf("config_bind_mount = \"%s:/etc/new/place:ro\"\nbind_mounts = [\"%[1]s:/srv/outer/inner\", \"%[1]s/outer:/srv/outer\"]\n", mounted)
+	s := imageService(t, "localhost/variant", binds+say)
 	n := s.netns()
 	for text, want := range map[string]string{
-		"echo $GREETING $PATH $PROCESS_TAG; pwd":                                            "a b /odd:/bin:/usr/sbin dnsmasq-" + n.name + "\n/var/lib",
-		"readlink /sbin; cat /etc/debian_version":                                           "bin\ncat: can't open '/etc/debian_version': No such file or directory",
-		"cat /etc/new/place/file; (echo >/etc/new/place/x) 2>/dev/null || echo , read-only": "of the host, read-only",
+		"echo $GREETING $PATH $PROCESS_TAG; pwd":                                                       "a b /odd:/bin:/usr/sbin dnsmasq-" + n.name + "\n/var/lib",
+		"readlink /sbin; cat /etc/debian_version":                                                      "bin\ncat: can't open '/etc/debian_version': No such file or directory",
+		"cat /etc/new/place/file; (echo >/etc/new/place/x) 2>/dev/null || echo , read-only":            "of the host, read-only",
+		"cat /srv/outer/inner/file":                                                                    "of the host",
+		"cd " + s.dir + " && mkdir below && mount -t tmpfs below below && grep -c ^below /proc/mounts": "1",
 		"ls /sys/class/net":       "lo",
 		"ls /run/netns/" + n.name: "/run/netns/" + n.name,
 		"cat /proc/1/comm; test -S /dev/log && test -c /dev/net/tun; id -u": "systemd\n0",
@@ -83,6 +88,9 @@ func TestImage(t *testing.T) {
 		if got := s.told(n, text); got != want {
 			t.Errorf("%s\n got %q\nwant %q", text, got, want)
 		}
+	}
+	if mounts := must(t, "cat", "/proc/self/mounts"); strings.Contains(mounts, s.dir+"/below") {
+		t.Error("what it mounts is mounted on the host as well")
 	}
 	if got, want := s.told(n, "cat /etc/resolv.conf"), must(t, "cat", "/etc/resolv.conf"); got != want {
 		t.Errorf("/etc/resolv.conf is %q, want the host's, %q", got, want)
