@@ -199,6 +199,35 @@ func blocks(markdown string) []string {
 	return all
 }
 
+// The README's first definition is the example that it says it is.
+func TestFirstDefinition(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile("../examples/neutron-dnsmasq.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := func(text string) (all []string) {
+		for line := range strings.Lines(text) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+				all = append(all, line)
+			}
+		}
+		return all
+	}
+	for _, block := range blocks(string(readme)) {
+		if strings.HasPrefix(block, "service_dir = ") {
+			if diff := cmp.Diff(lines(string(example)), lines(block)); diff != "" {
+				t.Errorf("the example and the README's definition (-example +README):\n%s", diff)
+			}
+			return
+		}
+	}
+	t.Error("the README has no definition")
+}
+
 // Examples are what they are shown for: definitions and drop-ins without a
 // problem, whose first line names the schema that fits.
 func TestExamples(t *testing.T) {
