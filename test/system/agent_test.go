@@ -77,7 +77,7 @@ func (s *service) agentWith(t *testing.T, podmanRun []string, shared ...*service
 		"--volume=/run/netns:/run/netns:shared", "--volume="+own+":"+agentProgram+":ro",
 		"--volume="+s.state("wrapper")+":/usr/local/bin/dnsmasq:ro")
 	for _, service := range append(shared, s) {
-		command = append(command, "--volume="+service.dir+":"+service.dir+":shared")
+		command = append(command, "--volume="+service.dir+":"+service.dir+":rslave")
 	}
 	must(t, append(command, "localhost/agent", "sleep", "1000")...)
 	t.Cleanup(func() { run(t, "podman", "rm", "--force", "--time=0", a.name) })
