@@ -96,53 +96,29 @@ func checkUnits(drafts []*draft, others unitFiles) {
 	}
 }
 
-// checkPaths has no service's files in the way of another's. Of two that are,
-// the first by name is left alone. Several services may share a kill script.
-func checkPaths(drafts []*draft) {
-	type owner struct {
-		*draft
-		file string
+// checkDirs has no service_dir below that of another service, whose agent can write
+// there: root trusts the path of a service_dir, and what it lays out would be where a
+// link leads. The files of two services in one service_dir have names of their own,
+// but for kill scripts, which they may share.
+func checkDirs(drafts []*draft) {
+	owners := make(map[string]*draft) // by service_dir, the first by name
+	for _, d := range drafts {
+		if len(d.problems) > 0 {
+			continue
+		}
+		if owner := owners[d.service.Dir]; owner == nil || d.service.Name < owner.service.Name {
+			owners[d.service.Dir] = d
+		}
 	}
-	var (
-		files  = make(map[string]owner) // by path
-		above  = make(map[string]owner) // by each directory that holds one, at any depth
-		sorted = slices.SortedFunc(slices.Values(drafts), func(a, b *draft) int {
-			return cmp.Compare(a.service.Name, b.service.Name)
-		})
-	)
-	for _, d := range sorted {
+	for _, d := range drafts {
 		if len(d.problems) > 0 {
 			continue
 		}
-		mine, script := d.service.files()
-		for _, file := range mine {
-			other, clash := files[file]
-			if clash && file == script && file == other.service.killScript() {
-				continue
-			}
-			if !clash {
-				other, clash = above[file]
-			}
-			for dir := path.Dir(file); !clash && dir != "/"; dir = path.Dir(dir) {
-				other, clash = files[dir]
-			}
-			if clash {
-				d.fail("service_dir", "the service's file %s is in the way of %s, a file of service %s in %s; choose another service_dir or service_name",
-					file, other.file, quote(other.service.Name), other.path)
+		for dir := path.Dir(d.service.Dir); dir != "/"; dir = path.Dir(dir) {
+			if owner := owners[dir]; owner != nil {
+				d.fail("service_dir", "%s is below %s, which is that of service %s in %s: its agent could put a link in the place of it; choose a directory elsewhere, or the same",
+					d.service.Dir, dir, quote(owner.service.Name), owner.path)
 				break
-			}
-		}
-		if len(d.problems) > 0 {
-			continue
-		}
-		for _, file := range mine {
-			files[file] = owner{d, file}
-			for dir := path.Dir(file); dir != "/"; dir = path.Dir(dir) {
-				// What is above this one already has all directories above it.
-				if _, ok := above[dir]; ok {
-					break
-				}
-				above[dir] = owner{d, file}
 			}
 		}
 	}
@@ -180,29 +156,6 @@ func checkJoins(drafts []*draft) {
 			d.service.JoinEngine, d.service.JoinPrivileged = other.service.Engine, other.service.Privileged
 		}
 	}
-}
-
-// files returns the paths of a service's files, and that of the kill script
-// among them.
-func (s *Service) files() (files []string, script string) {
-	dir := layout.StateDir(s.Dir, s.Name)
-	for _, name := range []string{
-		layout.Wrapper, layout.Client, layout.Socket, layout.Spool,
-		layout.SpoolTimestamp, layout.SpoolLock, layout.SpoolFailed,
-	} {
-		files = append(files, path.Join(dir, name))
-	}
-	if script = s.killScript(); script != "" {
-		files = append(files, script)
-	}
-	return files, script
-}
-
-func (s *Service) killScript() string {
-	if s.KillScript == "" {
-		return ""
-	}
-	return layout.KillScript(s.Dir, s.KillScript)
 }
 
 // claim tells how good a draft's right to its name is.

@@ -62,7 +62,8 @@ it mounted, with shared propagation. A pid file that says that a sidecar is read
 
 The path has letters, digits and the characters **/_.@+=,~-**, no part that is **..**, and is not **/**. It is not in
 **/dev**, **/home**, **/proc**, **/root**, **/run/user**, **/sys**, **/tmp** or **/var/tmp**, which the activator does not
-see as others do. That of the activation socket, **SERVICE_DIR/SERVICE_NAME/activator.sock**, can have at most 107 bytes.`,
+see as others do, and not below the **service_dir** of another service, whose agent could put a link in the place of it.
+That of the activation socket, **SERVICE_DIR/SERVICE_NAME/activator.sock**, can have at most 107 bytes.`,
 		Example: `"/var/lib/neutron"`,
 		Since:   "0.1.0",
 		decode:  (*draft).serviceDir,

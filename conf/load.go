@@ -251,7 +251,7 @@ func (d *draft) parse(file, text string) *document {
 func sortOut(drafts []*draft, others unitFiles) Set {
 	checkNames(drafts)
 	checkUnits(drafts, others)
-	checkPaths(drafts)
+	checkDirs(drafts)
 	checkJoins(drafts)
 
 	var (

@@ -185,7 +185,7 @@ var (
 	besideEachOther = []problem{
 		{lines: `service_name = "neutron-haproxy"`, beside: map[string]string{"neutron-haproxy": strings.Join(good, "\n")}},
 		{
-			lines:  `service_dir = "/var/lib/neutron/neutron-ovn/wrapper"`,
+			lines:  `service_dir = "/var/lib/neutron/dnsmasq"`,
 			beside: map[string]string{"neutron-ovn": strings.Join(good, "\n")},
 		},
 	}
