@@ -124,6 +124,37 @@ func checkDirs(drafts []*draft) {
 	}
 }
 
+// checkContainers has no agent choose a name of a network namespace by which a sidecar
+// of its service gets the name of a container, or of a log file, of another agent's:
+// these are SERVICE-NETNS, and a container that has the name is removed. Services of
+// one service_dir are left alone, since their agents have to trust each other.
+func checkContainers(drafts []*draft) {
+	owners := make(map[string]*draft)
+	for _, d := range drafts {
+		if len(d.problems) == 0 {
+			owners[d.service.Name] = d
+		}
+	}
+	for _, d := range drafts {
+		if len(d.problems) > 0 {
+			continue
+		}
+		s := &d.service
+		for i := range s.Name {
+			owner := owners[s.Name[:i]]
+			if s.Name[i] != '-' || owner == nil || owner.service.Dir == s.Dir {
+				continue
+			}
+			other := &owner.service
+			if s.Engine == other.Engine && s.Engine != Systemd || s.Log == LogFile && other.Log == LogFile {
+				d.fail("service_name", "%s begins with the name of the service %s in %s, whose agent could give a sidecar the name of a container or log file of this one; choose another name, or the same service_dir",
+					quote(s.Name), quote(other.Name), owner.path)
+				break
+			}
+		}
+	}
+}
+
 // checkJoins has each definition that joins another find it, in order and
 // without a join of its own.
 func checkJoins(drafts []*draft) {

@@ -48,7 +48,11 @@ containers **NAME-NETNS** and the directory **SERVICE_DIR/NAME** are called afte
 It has letters, digits and the characters **_.-**, begins with a letter or a digit, and has at most 100 bytes. It is
 not **kill_scripts**, and not the name of a unit that a package has installed, such as **haproxy**, whose place the
 generated one would take. Of two definitions with the same name, the one whose file has that name keeps it, otherwise
-the first by file name; the other one is broken.`,
+the first by file name; the other one is broken.
+
+A container that has the name of a sidecar's is removed when that one starts, and agents name network namespaces: call
+no other container of the host **NAME-**something. Two services with containers of one engine, or both with **log =
+"file"**, that are called **NAME** and **NAME-**something need the same **service_dir**.`,
 		Example: `"neutron-dnsmasq"`,
 		Since:   "0.1.0",
 		decode:  (*draft).serviceName,

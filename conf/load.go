@@ -252,6 +252,7 @@ func sortOut(drafts []*draft, others unitFiles) Set {
 	checkNames(drafts)
 	checkUnits(drafts, others)
 	checkDirs(drafts)
+	checkContainers(drafts)
 	checkJoins(drafts)
 
 	var (

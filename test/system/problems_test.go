@@ -188,5 +188,9 @@ var (
 			lines:  `service_dir = "/var/lib/neutron/dnsmasq"`,
 			beside: map[string]string{"neutron-ovn": strings.Join(good, "\n")},
 		},
+		{
+			lines:  "service_name = \"neutron-ovn-az2\"\nservice_dir = \"/var/lib/az2\"\nlog = \"file\"",
+			beside: map[string]string{"neutron-ovn": strings.Join(good, "\n") + "\nlog = \"file\""},
+		},
 	}
 )
