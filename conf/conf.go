@@ -26,7 +26,8 @@
 // directory or in both. They are found by the same rule, and applied in the
 // order of their file names. A key in a drop-in replaces the value before it
 // whole: lists are not appended to. The keys of [ready] are replaced one by one.
-// An empty string or list in a drop-in takes an optional value away.
+// An empty string or list takes away a value whose default is none; with
+// pass_environment, it passes nothing.
 //
 // # What a definition says
 //
