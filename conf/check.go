@@ -48,13 +48,16 @@ func checkPath(s string) (string, error) {
 		return "", errors.New("is empty; it has to be an absolute path")
 	case s[0] != '/':
 		return "", fmt.Errorf("has to be an absolute path, is %s", quote(s))
-	case slices.Contains(strings.Split(s, "/"), ".."):
+	case climbs(s):
 		return "", fmt.Errorf(`must not have ".." in it, is %s`, quote(s))
 	case !safePath.MatchString(s):
 		return "", fmt.Errorf("may only have %s in it, since it goes into unit settings, container mounts and scripts; is %s", pathChars, quote(s))
 	}
 	return path.Clean(s), nil
 }
+
+// climbs says whether a path has a part in it that leads to the directory above.
+func climbs(path string) bool { return slices.Contains(strings.Split(path, "/"), "..") }
 
 // hiddenDirs are those that the activator does not see as others do, by
 // PrivateTmp=, ProtectHome= and PrivateDevices= of its unit (systemd.exec(5)), or
@@ -115,6 +118,8 @@ func parseBindMount(s string) (BindMount, error) {
 		return BindMount{}, fmt.Errorf("the source %s has to be an absolute path in %s; named volumes are not supported", quote(m.Source), quote(s))
 	case !path.IsAbs(m.Destination):
 		return BindMount{}, fmt.Errorf("the destination %s has to be an absolute path in %s", quote(m.Destination), quote(s))
+	case climbs(m.Source), climbs(m.Destination): // systemd ignores such a mount
+		return BindMount{}, fmt.Errorf(`must not have ".." in a path, is %s`, quote(s))
 	case path.Clean(m.Destination) == "/":
 		return BindMount{}, fmt.Errorf("the destination must not be the root directory in %s", quote(s))
 	}

@@ -165,10 +165,10 @@ The agent's container has to be started again when this changes, as with each ch
 	{
 		Name: "config_bind_mount", Type: "string SRC:DST[:OPTS]", Default: "(none)",
 		Meaning: "Bind mount of the configuration.",
-		Details: `Both paths are absolute. OPTS are mount options with commas between them, as in **ro,z**. Podman and
-Docker are given the mount as it is (**--volume**). With **container_cli = "systemd"** it becomes **BindPaths=** of the
-sidecar's unit, or **BindReadOnlyPaths=** if **ro** is among the options; no other option has an effect. Where there is
-an image, it is bound in the image's root file system.`,
+		Details: `Both paths are absolute, and no part of them is **..**. OPTS are mount options with commas between
+them, as in **ro,z**. Podman and Docker are given the mount as it is (**--volume**). With **container_cli = "systemd"**
+it becomes **BindPaths=** of the sidecar's unit, or **BindReadOnlyPaths=** if **ro** is among the options; no other
+option has an effect. Where there is an image, it is bound in the image's root file system.`,
 		Example: `"/var/lib/config-data/puppet-generated/neutron/etc/neutron:/etc/neutron:ro"`,
 		Since:   "0.1.0",
 		decode:  (*draft).configBindMount,

@@ -126,9 +126,10 @@ var (
 	// checkPath: the one has to match, the other must not.
 	absolute = "^/[" + pathSet + "]*$"
 	upwards  = `(^|/)\.\.(/|$)` // #nosec G101 -- a pattern, no password
-	// parseBindMount
+	// parseBindMount: the one has to match, the other must not.
 	bindMount = fmt.Sprintf(`^/%[1]s*:/+[^/:\x00-\x1f\x7f]%[1]s*(:%[2]s(,%[2]s)*)?$`,
 		`[^:\x00-\x1f\x7f]`, strings.Trim(mountOpt.String(), "^$"))
+	bindUpwards = `/\.\.(/|:|$)` // #nosec G101 -- a pattern, no password
 	// checkVariable, what it refuses
 	refusedVariable = "^(" + strings.Join(refusedVariables, "|") + ")$" +
 		"|^(" + strings.Join(refusedPrefixes, "|") + ")|_[Pp][Rr][Oo][Xx][Yy]$"
@@ -161,8 +162,8 @@ var (
 	runSchema = listOf(schema{
 		"type": "array", "minItems": 1, "items": schema{"type": "string", "minLength": 1, "not": schema{"pattern": `\x00`}},
 	})
-	configBindMountSchema = schema{"type": "string", "pattern": "^$|" + bindMount}
-	bindMountsSchema      = listOf(schema{"type": "string", "pattern": bindMount})
+	configBindMountSchema = schema{"type": "string", "pattern": "^$|" + bindMount, "not": schema{"pattern": bindUpwards}}
+	bindMountsSchema      = listOf(schema{"type": "string", "pattern": bindMount, "not": schema{"pattern": bindUpwards}})
 	dockerSocketsSchema   = listOf(schema{"type": "string", "pattern": absolute, "not": schema{"pattern": upwards}})
 	killScriptSchema      = schema{"type": "string", "pattern": "^$|" + fileName.String(), "maxLength": maxFileName}
 	booleanSchema         = schema{"type": "boolean"}

@@ -138,13 +138,13 @@ func TestSchemaValues(t *testing.T) {
 			bad:  []string{`["-n"]`, `[[]]`, `[[""]]`, `[["-n", 1]]`, `[["a\u0000"]]`, `"-n"`, `[["-n"], 2]`},
 		},
 		"config_bind_mount": {
-			good: []string{`""`, `"/a:/b"`, `"/a b:/b:ro,z"`, `"/a:/..."`, `"/:/a"`},
+			good: []string{`""`, `"/a:/b"`, `"/a b:/b:ro,z"`, `"/a:/..."`, `"/a../..b:/c"`, `"/:/a"`},
 			bad: []string{`"/a"`, `"a:/b"`, `"/a:b"`, `"/a:/b:"`, `"/a:/b:ro,,z"`, `"/a:/b:ro:z"`, `"/a:/"`, `"/a:///"`,
-				`"/a\u0007:/b"`, `["/a:/b"]`},
+				`"/a\u0007:/b"`, `"/a/../b:/c"`, `"/a/..:/c"`, `"/a:/b/.."`, `"/a:/b/..:ro"`, `["/a:/b"]`},
 		},
 		"bind_mounts": {
 			good: []string{`[]`, `["/a:/b", "/c:/e:ro"]`},
-			bad:  []string{`[""]`, `["/a:/b", "/c"]`, `["/a:/b", 2]`, `"/a:/b"`},
+			bad:  []string{`[""]`, `["/a:/b", "/c"]`, `["/a:/b/../c"]`, `["/a:/b", 2]`, `"/a:/b"`},
 		},
 		"docker_additional_sockets": {
 			good: []string{`[]`, `["/run/a.sock"]`},

@@ -131,6 +131,7 @@ var (
 		`config_bind_mount = "neutron:/etc/neutron"`,
 		`config_bind_mount = "/etc/neutron:etc/neutron"`,
 		`config_bind_mount = "/etc/neutron:/"`,
+		`config_bind_mount = "/etc/../neutron:/etc/neutron"`,
 		`config_bind_mount = "/etc/neutron:/etc/neutron:ro,"`,
 		`config_bind_mount = "/etc/neutron\n:/etc/neutron"`,
 		`bind_mounts = ["/a:/mnt", "/b:/mnt"]`,
