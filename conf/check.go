@@ -220,6 +220,45 @@ func checkPIDFile(s string) (string, error) {
 	return path.Clean(s), nil
 }
 
+// maxValues is how long the values of a definition may be together. An argument has
+// less than 128 KiB (MAX_ARG_STRLEN of Linux), and a value can become six times as
+// long in one (JSON). A line of a unit has less than 1 MiB (LONG_LINE_MAX of systemd).
+const maxValues = 20 << 10
+
+// checkSize reports values that are too long together, at the longest of them.
+func (d *draft) checkSize() {
+	longest, most, all := "", 0, 0
+	for i := range Keys {
+		name := Keys[i].Name
+		size := valueSize(d.values[name].value)
+		d.wrong[name] = size > maxValues // and is not looked at any further
+		all += size
+		if size > most {
+			longest, most = name, size
+		}
+	}
+	if all > maxValues {
+		d.wrong[longest] = true
+		d.fail(longest, "is too long: all values of a definition together can have %d bytes; shorten it", maxValues)
+	}
+}
+
+func valueSize(value any) int {
+	switch v := value.(type) {
+	case nil:
+		return 0
+	case string:
+		return len(v) + 1 // the blank behind it
+	case []any:
+		size := 1
+		for _, entry := range v {
+			size += valueSize(entry)
+		}
+		return size
+	}
+	return 8 // a number, or what is of no use
+}
+
 // checkPresent reports what a definition lacks.
 func (d *draft) checkPresent() {
 	if _, ok := d.values["service_name"]; !ok {

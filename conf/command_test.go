@@ -116,7 +116,6 @@ func TestParseCommand(t *testing.T) {
 		"(a; b)":                    "compound command",
 		"{ a; }":                    "compound command",
 		"a\x00":                     "NUL",
-		strings.Repeat("a", 131072): "more than",
 		strings.Repeat("(", 100000): "not closed",
 	} {
 		if got, err := parseCommand(text); err == nil || !strings.Contains(err.Error(), want) {
@@ -164,7 +163,7 @@ func TestShellTextInShell(t *testing.T) {
 }
 
 func TestCheckArgv(t *testing.T) {
-	for _, argv := range [][]string{nil, {}, {""}, {"a", "b\x00"}, {strings.Repeat("a", 128<<10)}} {
+	for _, argv := range [][]string{nil, {}, {""}, {"a", "b\x00"}} {
 		if checkArgv(argv) == nil {
 			t.Errorf("%.20q is accepted", argv)
 		}

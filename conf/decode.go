@@ -108,9 +108,10 @@ func (d *draft) apply(doc *document) {
 
 // check decodes all values, and then looks at them together.
 func (d *draft) check() {
+	d.checkSize()
 	for i := range Keys {
 		k := &Keys[i]
-		if s, ok := d.values[k.Name]; ok {
+		if s, ok := d.values[k.Name]; ok && !d.wrong[k.Name] {
 			before := len(d.problems)
 			k.decode(d, k, s.value)
 			d.wrong[k.Name] = len(d.problems) > before

@@ -388,6 +388,32 @@ func TestManyUnknownKeys(t *testing.T) {
 	}
 }
 
+// Values that are too long together are told of once, at the longest of them, which
+// is not looked at any further.
+func TestTooLong(t *testing.T) {
+	const little = "service_dir = '/d'\ncmd = 'c'\nimage_name = 'i'\n"
+	const rest = maxValues - len("/d c i ")
+	mount := func(size int) string {
+		return "config_bind_mount = '/a:/" + strings.Repeat("x", size-len("/a:/ ")) + "'\n"
+	}
+	tooLong := func(line int, key string) []string {
+		return []string{fmt.Sprintf("%s/a.toml:%d:1: %s: is too long: all values of a definition together can have 20480 bytes; shorten it", AdminDir, line, key)}
+	}
+	for text, want := range map[string][]string{
+		mount(rest):     nil,
+		mount(rest + 1): tooLong(4, "config_bind_mount"),
+		mount(rest/2) + "container_options = ['--label', '" + strings.Repeat("x", rest/2) + "']": tooLong(5, "container_options"),
+		"service_name = '" + strings.Repeat("x", rest) + "'":                                     tooLong(4, "service_name"),
+		"allowed_uids = [" + strings.Repeat("-1,", maxValues/8) + "]":                            tooLong(4, "allowed_uids"),
+		"run = [" + strings.Repeat("[''],", maxValues/2) + "]":                                   tooLong(4, "run"),
+	} {
+		got := messages(tree(t, map[string]string{AdminDir + "/a.toml": little + text}))
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%.40s (-want +got):\n%s", text, diff)
+		}
+	}
+}
+
 func TestManyBrokenOfOneName(t *testing.T) {
 	files := map[string]string{}
 	for i := range 300 {

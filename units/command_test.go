@@ -3,6 +3,8 @@
 package units
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +45,60 @@ func TestCommand(t *testing.T) {
 				t.Errorf("the network namespace is missing in %q", got)
 			}
 		})
+	}
+}
+
+// However long a definition is that there can be, no line of its units is longer than
+// systemd reads (LONG_LINE_MAX), and no argument than Linux passes on (MAX_ARG_STRLEN).
+func TestLongest(t *testing.T) {
+	const room = 20<<10 - 100
+	fill := func(size int, text string) string { return strings.Repeat(text, room/size) }
+	for _, text := range []string{
+		"cmd = ['c', " + fill(1, "'',") + "]\nrun = [['-n']]",
+		"cmd = ['c', '" + fill(1, "$") + "']\nrun = [['-n']]",
+		"cmd = ['c', " + fill(2, "'$',") + "]\nrun = [['-n']]",
+		"cmd = ['c', \"" + fill(1, `\u0001`) + "\"]\nrun = [['-n']]",
+		"cmd = \"c '" + fill(1, "$") + "'\"",
+		"cmd = 'c'\nrun = [['" + fill(1, "<") + "']]",
+		"cmd = 'c'\nrun = [[\"" + fill(1, `\u0001`) + "\"]]",
+		"cmd = 'c'\nrun = [" + fill(3, "['<'],") + "]",
+		"cmd = 'c'\ncontainer_options = ['--label', \"" + fill(1, `\t`) + "\"]",
+		"cmd = 'c'\ncontainer_options = ['-a', " + fill(2, "'$',") + "]",
+		"cmd = 'c'\nconfig_bind_mount = '/" + fill(1, "%") + ":/b'",
+		"cmd = 'c'\npass_environment = [" + fill(2, "'A',") + "]",
+		"cmd = 'c'\nallowed_uids = [" + fill(8, "4294967294,") + "]",
+		"cmd = 'c'\nready.pid_file_option = [" + fill(3, "'-$',") + "]",
+	} {
+		root := t.TempDir()
+		file := filepath.Join(root, conf.AdminDir, "a.toml")
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte("service_dir = '/s'\nimage_name = 'i'\n"+text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		set := conf.Load(root)
+		if len(set.Services) != 1 {
+			t.Errorf("%.40s: %v", text, set.Problems())
+			continue
+		}
+		service := &set.Services[0]
+		for _, unit := range Render(service) {
+			for line := range strings.Lines(unit.Text) {
+				if len(line) >= 1<<20 {
+					t.Errorf("%.40s: a line of %s has %d bytes", text, unit.Name, len(line))
+				}
+			}
+		}
+		words, err := Command(service, "i")
+		if err != nil {
+			t.Error(err)
+		}
+		for _, word := range append(words, Options(service).Args()...) {
+			if len(word) >= 128<<10 {
+				t.Errorf("%.40s: an argument has %d bytes", text, len(word))
+			}
+		}
 	}
 }
 

@@ -113,11 +113,10 @@ var (
 		`cmd = "if true; then dnsmasq -k; fi"`,
 		`cmd = "sleep 1; dnsmasq -k"`,
 		`cmd = "dnsmasq\u0000"`,
-		`cmd = "$A `+strings.Repeat("x", 131_072)+`"`,
 		`cmd = []`,
 		`cmd = ["", "-k"]`,
 		`cmd = ["dnsmasq", "\u0000"]`,
-		`cmd = ["dnsmasq", "`+strings.Repeat("x", 131_072)+`"]`,
+		`cmd = ["dnsmasq", "`+strings.Repeat("x", 20_480)+`"]`,
 	)
 	containers = each(
 		`container_cli = "lxc"`,
