@@ -33,7 +33,7 @@ knows: whether the engine, the image and the sources of bind mounts are there,
 whether units in /etc/systemd/system take the place of generated ones, and
 whether the agent's configuration names the kill scripts. That is left out with
 --root. No rights are needed but to read the files; only root can look for
-images.
+images, and for what only root may see.
 
 Exit status: 0 nothing is wrong, though there may be warnings; 1 something is
 wrong; 2 a call that makes no sense.`,

@@ -33,7 +33,8 @@ type Finding struct {
 var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system"}
 
 // Check looks for what is in the way of a service. Without root's rights, the
-// images of the host cannot be looked for.
+// images of the host cannot be looked for, and neither can what is in directories
+// of others.
 func Check(ctx context.Context, s *conf.Service) []Finding {
 	var findings []Finding
 	findings = append(findings, engine(ctx, s)...)
@@ -78,9 +79,12 @@ func engine(ctx context.Context, s *conf.Service) []Finding {
 	return nil
 }
 
+// hidden says whether an error comes of a lack of rights, which root does not have.
+func hidden(err error) bool { return os.Geteuid() != 0 && errors.Is(err, fs.ErrPermission) }
+
 // missing finds that a file is not there.
 func missing(key, file, remedy string) []Finding {
-	if _, err := os.Stat(file); err != nil {
+	if _, err := os.Stat(file); err != nil && !hidden(err) {
 		return []Finding{{key, true, fmt.Sprintf("%v; %s", reason(err), remedy)}}
 	}
 	return nil
@@ -91,7 +95,7 @@ func sources(s *conf.Service) []Finding {
 	check := func(key string, mount conf.BindMount) {
 		_, err := os.Stat(mount.Source)
 		switch {
-		case err == nil:
+		case err == nil || hidden(err):
 		case s.Engine == conf.Docker && errors.Is(err, fs.ErrNotExist):
 			findings = append(findings, Finding{key, false, fmt.Sprintf("%v; Docker makes an empty directory of it at the first start", reason(err))})
 		default:
@@ -116,7 +120,7 @@ func shadows(s *conf.Service, dirs []string) []Finding {
 			file := path.Join(dir, unit)
 			target, _ := os.Readlink(file)
 			switch _, err := os.Lstat(file); {
-			case errors.Is(err, fs.ErrNotExist):
+			case errors.Is(err, fs.ErrNotExist) || hidden(err):
 			case err != nil:
 				findings = append(findings, Finding{"", true, err.Error()})
 			case target == os.DevNull:

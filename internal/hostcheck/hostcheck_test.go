@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
@@ -88,6 +89,26 @@ func TestSources(t *testing.T) {
 	expect(t, sources(s), "!config_bind_mount: "+dir+"/none: no such file", "!bind_mounts: "+dir+"/neither: no such file")
 	s.Engine = conf.Docker
 	expect(t, sources(s), "config_bind_mount: "+dir+"/none: no such file", "Docker makes an empty directory of it")
+}
+
+// What only root may look at is not called missing.
+func TestHidden(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "in", "config"), "")
+	if err := os.Chmod(filepath.Join(dir, "in"), 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Chmod(filepath.Join(dir, "in"), 0o755) })
+	if os.Geteuid() == 0 {
+		if err := syscall.Seteuid(65534); err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Seteuid(0)
+	}
+	config := filepath.Join(dir, "in", "config")
+	expect(t, sources(&conf.Service{ConfigBindMount: &conf.BindMount{Source: config}}))
+	expect(t, engine(context.Background(), &conf.Service{Engine: conf.Systemd, Command: conf.Command{Argv: []string{config}}}))
+	expect(t, shadows(&conf.Service{Name: "a"}, []string{filepath.Join(dir, "in")}))
 }
 
 func TestEngine(t *testing.T) {
