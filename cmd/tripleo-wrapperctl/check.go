@@ -65,7 +65,7 @@ func (c *control) check(ctx context.Context, files []string) error {
 	}
 	if c.root == "/" {
 		for i := range set.Services {
-			for _, finding := range hostcheck.Check(ctx, &set.Services[i]) {
+			for _, finding := range hostcheck.Check(ctx, &set.Services[i], set.Services) {
 				severity := "warning"
 				if finding.Fatal {
 					severity = "error"

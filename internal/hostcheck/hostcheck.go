@@ -32,13 +32,14 @@ type Finding struct {
 // unitDirs is where units are found before generated ones (systemd.unit(5)).
 var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system"}
 
-// Check looks for what is in the way of a service. Without root's rights, the
+// Check looks for what is in the way of a service, one of all those. Without root's rights, the
 // images of the host cannot be looked for, and neither can what is in directories
 // of others.
-func Check(ctx context.Context, s *conf.Service) []Finding {
+func Check(ctx context.Context, s *conf.Service, all []conf.Service) []Finding {
 	var findings []Finding
 	findings = append(findings, engine(ctx, s)...)
 	findings = append(findings, sources(s)...)
+	findings = append(findings, agents(s, all)...)
 	findings = append(findings, shadows(s, unitDirs)...)
 	return append(findings, killScripts(s)...)
 }
@@ -107,6 +108,31 @@ func sources(s *conf.Service) []Finding {
 	}
 	for _, mount := range s.BindMounts {
 		check("bind_mounts", mount)
+	}
+	return findings
+}
+
+// agents finds what root mounts, or runs programs of, in a directory that an agent
+// can write.
+func agents(s *conf.Service, all []conf.Service) []Finding {
+	var findings []Finding
+	check := func(key, file string) {
+		for _, other := range all {
+			if strings.HasPrefix(path.Clean(file)+"/", other.Dir+"/") {
+				findings = append(findings, Finding{key, false, fmt.Sprintf("%s is in the service_dir of %s, whose agent can put a link to anything of the host in its place; keep it elsewhere",
+					file, other.Name)})
+				return
+			}
+		}
+	}
+	if dir, ok := strings.CutPrefix(s.Image, layout.RootDirectory); ok {
+		check("image_name", dir)
+	}
+	if s.ConfigBindMount != nil {
+		check("config_bind_mount", s.ConfigBindMount.Source)
+	}
+	for _, mount := range s.BindMounts {
+		check("bind_mounts", mount.Source)
 	}
 	return findings
 }

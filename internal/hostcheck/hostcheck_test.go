@@ -91,6 +91,15 @@ func TestSources(t *testing.T) {
 	expect(t, sources(s), "config_bind_mount: "+dir+"/none: no such file", "Docker makes an empty directory of it")
 }
 
+func TestAgents(t *testing.T) {
+	all := []conf.Service{
+		{Name: "a", Dir: "/var/lib/a", BindMounts: []conf.BindMount{{Source: "/var/lib/ab"}, {Source: "/var/lib"}, {Source: "/var/lib//a/x/"}}},
+		{Name: "b", Dir: "/var/lib/b", Image: "dir:/var/lib/a/root", ConfigBindMount: &conf.BindMount{Source: "/var/lib/b"}},
+	}
+	expect(t, agents(&all[0], all), "bind_mounts: /var/lib//a/x/ is in the service_dir of a")
+	expect(t, agents(&all[1], all), "image_name: /var/lib/a/root is in the service_dir of a", "config_bind_mount: /var/lib/b is in the service_dir of b")
+}
+
 // What only root may look at is not called missing.
 func TestHidden(t *testing.T) {
 	dir := t.TempDir()
