@@ -116,7 +116,9 @@ gives it. Pull it beforehand.
 With **container_cli = "systemd"** the command runs in the image's root file system, without a container. The image is
 one of Podman's, whose storage has to be on overlay, or a directory. What the sidecar writes in it is kept in memory,
 and goes with the sidecar. The next start is in the image that has the name by then; a sidecar that runs keeps its own.
-**ENV** and **WORKDIR** of the image are kept; **ENTRYPOINT**, **CMD** and **USER** are not used.`,
+**ENV** and **WORKDIR** of the image are kept; **ENTRYPOINT**, **CMD** and **USER** are not used. The IPC and UTS
+namespaces are the host's, there are no variables **container** and **HOSTNAME**, and the limit of open files is that of
+units, **1024:524288** unless **LimitNOFILE=** says otherwise, not the **1048576:1048576** of Podman's containers.`,
 		Example: `"quay.io/tripleomastercentos9/openstack-neutron-dhcp-agent:current-tripleo"`,
 		Since:   "0.1.0",
 		decode:  (*draft).imageName,
