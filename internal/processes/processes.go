@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/proc"
@@ -126,16 +127,27 @@ func (s Service) IsCommand(netns string, main, pid int) bool {
 // watches, from the pid file that conmon was told to write (conmon(8), --pid).
 // What else is there came later, or clears up behind it: when the first one ends,
 // so does the container.
+//
+// Until conmon runs, podman itself is the main process, whose command line ends
+// with what an agent has asked for: it names no file here.
 func containerProcess(conmon int) (int, error) {
 	words, err := proc.Arguments(conmon)
 	if err != nil {
 		return 0, err
 	}
+	if path.Base(words[0]) != "conmon" {
+		return 0, fmt.Errorf("process %d is not conmon", conmon)
+	}
 	i := slices.Index(words, "-p")
 	if i < 0 || i+1 == len(words) {
 		return 0, fmt.Errorf("process %d names no pid file", conmon)
 	}
-	content, err := os.ReadFile(words[i+1])
+	dir, err := beneath.Open(path.Dir(words[i+1]))
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	content, _, err := dir.ReadFile(path.Base(words[i+1]), readiness.MaxPIDFile)
 	if err != nil {
 		return 0, err
 	}

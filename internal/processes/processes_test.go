@@ -20,10 +20,14 @@ import (
 func TestCommandOfConmon(t *testing.T) {
 	dir := t.TempDir()
 	pidFile := filepath.Join(dir, "pidfile")
-	start := func(args ...string) int {
+	// A stand-in, of which only the command line counts. It waits for its input.
+	standIn := func(program, pidFile string) int {
 		t.Helper()
-		command := exec.Command("sleep", "1000")
-		command.Args = args
+		command := exec.Command("sh")
+		command.Args = []string{program, "-c", "read x", "name", "-p", pidFile, "-n", "name"}
+		if _, err := command.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
 		if err := command.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -31,42 +35,38 @@ func TestCommandOfConmon(t *testing.T) {
 			_ = command.Process.Kill()
 			_ = command.Wait() // it was killed
 		})
+		// The kernel tells them a moment after execve(2) has closed the descriptor that
+		// Start waits for.
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			if args, err := proc.Arguments(command.Process.Pid); err != nil || slices.Contains(args, pidFile) {
+				break
+			}
+		}
 		return command.Process.Pid
 	}
-	// A stand-in, of which only the command line counts: sleep(1) adds up what
-	// it is told and would refuse the options.
-	script := filepath.Join(dir, "conmon")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec 3<>"+filepath.Join(dir, "fifo")+"; read x <&3\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := exec.Command("mkfifo", filepath.Join(dir, "fifo")).Run(); err != nil {
-		t.Fatal(err)
-	}
-	conmon := exec.Command(script, "-c", "id", "-p", pidFile, "-n", "name")
-	if err := conmon.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer conmon.Wait()
-	defer conmon.Process.Kill()
 
 	s := Service{Name: "a", Container: options.Podman}
-	main := conmon.Process.Pid
-	// The kernel tells them a moment after execve(2) has closed the descriptor that
-	// Start waits for.
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if args, err := proc.Arguments(main); err != nil || slices.Contains(args, pidFile) {
-			break
-		}
-	}
+	main := standIn("/usr/bin/conmon", pidFile)
 	if got := s.Command("n", main); got != main {
 		t.Errorf("without the pid file: %d, want the main process, %d", got, main)
 	}
-	inside := start("sleep", "1000")
+	inside := standIn("helper", "")
 	if err := os.WriteFile(pidFile, []byte(strconv.Itoa(inside)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.Command("n", main); got != inside {
 		t.Errorf("%d, want %d", got, inside)
+	}
+	// podman's own command line ends with what an agent has asked for.
+	if podman := standIn("podman", pidFile); s.Command("n", podman) != podman {
+		t.Error("the arguments of another program are taken for conmon's")
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(pidFile, link); err != nil {
+		t.Fatal(err)
+	}
+	if conmon := standIn("/usr/bin/conmon", link); s.Command("n", conmon) != conmon {
+		t.Error("a pid file that is none is read")
 	}
 	if err := os.WriteFile(pidFile, []byte("4194305"), 0o600); err != nil { // more than a pid can be
 		t.Fatal(err)
