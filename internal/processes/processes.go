@@ -9,6 +9,9 @@
 // container's id for its name; which container that is, `docker run` has left
 // in a file (--cidfile) that only root can write. So Docker is never asked, and
 // the activator needs no way to its socket.
+//
+// A sidecar may have been started before its definition named another engine, so
+// that is asked for only where nothing else tells.
 package processes
 
 import (
@@ -29,19 +32,18 @@ import (
 // A Service is one whose processes are looked at.
 type Service struct {
 	Name      string
-	Container string // options.Podman or options.Docker; "" where sidecars are no containers
+	Container string // options.Podman or options.Docker, as the definition has it now; "" where sidecars are no containers
 }
 
 // Sidecar returns the network namespace of the sidecar that a process is of,
 // and whether it is of one of this service at all.
 func (s Service) Sidecar(pid int) (netns string, ok bool, err error) {
-	if s.Container != options.Docker {
-		unit, err := proc.Unit(pid)
-		if err != nil {
-			return "", false, err
-		}
-		netns, ok := layout.SidecarNetns(s.Name, unit)
-		return netns, ok, nil
+	unit, err := proc.Unit(pid)
+	if err != nil {
+		return "", false, err
+	}
+	if netns, ok := layout.SidecarNetns(s.Name, unit); ok {
+		return netns, true, nil
 	}
 	id, err := proc.Container(pid)
 	if err != nil || id == "" {
@@ -62,12 +64,17 @@ func (s Service) Sidecar(pid int) (netns string, ok bool, err error) {
 
 // Owns says whether a process is of the sidecar in a network namespace.
 func (s Service) Owns(netns string, pid int) (bool, error) {
-	if s.Container == options.Docker {
-		id, err := proc.Container(pid)
-		return id != "" && id == s.containerID(netns), err
-	}
 	unit, err := proc.Unit(pid)
-	return unit == layout.SidecarUnit(s.Name, netns), err
+	if err != nil || unit == layout.SidecarUnit(s.Name, netns) {
+		return err == nil, err
+	}
+	return s.inContainer(netns, pid)
+}
+
+// inContainer says whether a process is in a sidecar's container of Docker.
+func (s Service) inContainer(netns string, pid int) (bool, error) {
+	id, err := proc.Container(pid)
+	return id != "" && id == s.containerID(netns), err
 }
 
 // containerID returns the id of a sidecar's container of Docker, "" where there
@@ -86,21 +93,19 @@ func (s Service) Command(netns string, main int) int {
 	if !proc.Alive(main) {
 		return 0
 	}
-	var processes []int
-	var err error
-	switch s.Container {
-	case options.Podman:
+	if pid, err := containerProcess(main); err == nil {
 		// The main process is conmon, which outlives the container's own
 		// process by a moment.
-		var pid int
-		pid, err = containerProcess(main)
-		processes = []int{pid}
-	case options.Docker:
-		// The main process stays with the container, which is not its child.
-		processes, err = s.containerProcesses(netns)
-	default:
+		if !proc.Alive(pid) {
+			return 0
+		}
+		return pid
+	}
+	if s.Container != options.Docker {
 		return main
 	}
+	// The main process stays with the container, which is not its child.
+	processes, err := s.containerProcesses(netns)
 	if err != nil {
 		// Nobody tells; the end of the main process will.
 		return main
@@ -116,7 +121,7 @@ func (s Service) Command(netns string, main int) int {
 // IsCommand says whether a process of a sidecar is the sidecar's command. The
 // main process of the unit is given.
 func (s Service) IsCommand(netns string, main, pid int) bool {
-	if s.Container == options.Docker {
+	if in, err := s.inContainer(netns, pid); err == nil && in {
 		inside, err := s.StartedInside(netns, pid)
 		return err == nil && !inside
 	}

@@ -54,12 +54,17 @@ func TestCommandOfConmon(t *testing.T) {
 	if err := os.WriteFile(pidFile, []byte(strconv.Itoa(inside)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.Command("n", main); got != inside {
-		t.Errorf("%d, want %d", got, inside)
+	for _, s.Container = range []string{options.Docker, "", options.Podman} { // what the definition says by now
+		if got := s.Command("n", main); got != inside || !s.IsCommand("n", main, inside) || s.IsCommand("n", main, main) {
+			t.Errorf("%q: %d, want %d", s.Container, got, inside)
+		}
 	}
 	// podman's own command line ends with what an agent has asked for.
-	if podman := standIn("podman", pidFile); s.Command("n", podman) != podman {
-		t.Error("the arguments of another program are taken for conmon's")
+	podman := standIn("podman", pidFile)
+	for _, s.Container = range []string{"", options.Podman} {
+		if got := s.Command("n", podman); got != podman {
+			t.Errorf("%q: the arguments of another program are taken for conmon's", s.Container)
+		}
 	}
 	link := filepath.Join(dir, "link")
 	if err := os.Symlink(pidFile, link); err != nil {
@@ -73,9 +78,5 @@ func TestCommandOfConmon(t *testing.T) {
 	}
 	if got := s.Command("n", main); got != 0 {
 		t.Errorf("of a process that is gone: %d", got)
-	}
-	s.Container = ""
-	if got := s.Command("n", main); got != main {
-		t.Errorf("of no container: %d, want %d", got, main)
 	}
 }

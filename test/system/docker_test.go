@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // configureDocker has the daemon started again with a configuration, and with
@@ -208,5 +209,35 @@ timeout = "6s"
 	}
 	if !alive(pid) {
 		t.Error("a service's kill script killed another service's sidecar")
+	}
+}
+
+// A sidecar that was started before its definition named another engine is
+// signaled and, once it was told to end, stays down.
+func TestDockerChanged(t *testing.T) {
+	const text = `cmd = ["/bin/sh", "-c", "trap 'exit 1' TERM; trap : HUP; while :; do sleep 0.1; done", "x"]`
+	for before, now := range map[string]string{"docker": "podman", "podman": "docker"} {
+		t.Run(before, func(t *testing.T) {
+			s := define(t, before, text)
+			n := s.netns()
+			t.Cleanup(func() { run(t, before, "rm", "--force", s.name+"-"+n.name) }) // the unit's way to do that is the other's
+			if r := s.call(n); r.status != 0 {
+				t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+			}
+			pid := s.mainPID(n)
+			s.engine = now
+			s.write(text)
+			control(t, 0, "reload")
+			for _, signal := range []string{"HUP", "15"} {
+				if r := s.kill(signal, pid); r.status != 0 {
+					t.Errorf("%s: exit status %d\n%s", signal, r.status, r.stderr)
+				}
+			}
+			eventually(t, "it has ended", func() bool { return !alive(pid) })
+			time.Sleep(2500 * time.Millisecond) // RestartSec= is 1 s
+			if state := show(t, s.unit(n.name), "ActiveState"); state != "inactive" {
+				t.Errorf("%s is %s", s.unit(n.name), state)
+			}
+		})
 	}
 }
