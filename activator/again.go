@@ -75,7 +75,7 @@ func (a *Activator) again(operator context.Context, netns string, restart bool) 
 		return err
 	}
 	defer unlock()
-	ctx, cancel := context.WithTimeout(operator, a.service.ReadyTimeout+2*stopTimeout)
+	ctx, cancel := context.WithTimeout(operator, 2*a.service.ReadyTimeout+2*stopTimeout)
 	defer cancel()
 	s, err := a.lastTime(netns)
 	if err != nil {
@@ -94,21 +94,36 @@ func (a *Activator) again(operator context.Context, netns string, restart bool) 
 		done, job = "restarted", a.restartUnit
 	}
 	state, err = job(ctx, a.unit(netns))
+	since := a.startedSince(netns, began) // before systemd starts it again
 	if err == nil {
-		_, err = a.awaitReady(ctx, s, state, began.Add(a.service.ReadyTimeout))
+		// The job may have taken its time to stop the one that ran. To stop and to
+		// start it by two jobs would leave those down that join it.
+		_, err = a.awaitReady(ctx, s, state, time.Now().Add(a.service.ReadyTimeout))
 	}
 	if operator.Err() != nil {
 		// Whatever systemd was told to do goes on.
 		return fmt.Errorf("not waited for any longer: %w", operator.Err())
 	}
 	if err != nil {
-		err = a.failed(ctx, s, began, err)
+		err = a.failed(ctx, s, since, err)
 		s.log.Error(reason(err), journal.Result, journal.Failed)
 		return err
 	}
 	a.recordReady(s)
 	s.log.Info(fmt.Sprintf("%s by an operator in %.3f s", done, time.Since(began).Seconds()))
 	return nil
+}
+
+// startedSince returns when the sidecar of a network namespace was started that a
+// job since then has started, or a moment before: the end of the one that it
+// stopped is not why this one failed. Where the client did not get as far as to
+// write down the definition, that is not known, and it is when the job began.
+func (a *Activator) startedSince(netns string, began time.Time) time.Time {
+	info, err := os.Stat(layout.DefinitionFile(a.service.Name, netns))
+	if err != nil || info.ModTime().Before(began) {
+		return began
+	}
+	return info.ModTime()
 }
 
 // lastTime returns what was asked for when the sidecar of a network namespace

@@ -798,6 +798,36 @@ func TestControlInterrupted(t *testing.T) {
 	eventually(t, "it is back", func() bool { got := s.list()[n.name]; return got.State == "running" && got.PID != pid })
 }
 
+// The end of the process that is restarted does not count for the new one: not how
+// long it takes, nor how it comes.
+func TestControlRestartStop(t *testing.T) {
+	const ready = "\n[ready]\npid_file_option = [\"--pid-file\"]\ntimeout = \"5s\"\n"
+	s := define(t, "systemd", `cmd = ["/bin/sh", "-c", "trap '' TERM; echo $$ >\"${1#--pid-file=}\"; exec sleep 1000", "x"]`+ready)
+	n := s.netns()
+	call := func() {
+		t.Helper()
+		if r := s.call(n, "--pid-file="+n.pidFile); r.status != 0 {
+			t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+		}
+	}
+	call()
+	before := s.mainPID(n)
+	if r := control(t, 0, "restart", s.name, n.name); r.took < 10*time.Second { // TimeoutStopSec=
+		t.Errorf("it was stopped within %v", r.took)
+	}
+	if got := s.list()[n.name]; got.State != "running" || got.PID == before {
+		t.Errorf("%+v, before process %d", got, before)
+	}
+	control(t, 0, "stop", s.name, n.name)
+
+	s.write(`cmd = ["/bin/sh", "-c", "trap 'echo old; exit 7' TERM; while :; do sleep 0.1; done", "x"]`)
+	control(t, 0, "reload")
+	call()
+	s.write(`cmd = ["/bin/sh", "-c", "echo new; exit 3", "x"]`)
+	control(t, 0, "reload")
+	mention(t, control(t, 1, "restart", s.name, n.name), "exit status 3")
+}
+
 // An operator and an agent who want something of the same sidecar at the same
 // time: both are served, and what the agent was told holds.
 func TestControlBesideAgent(t *testing.T) {
