@@ -255,7 +255,9 @@ func outermostUnit(cgroup string) string {
 		switch path.Ext(part) {
 		case ".slice":
 		case ".service", ".scope", ".socket", ".mount", ".swap":
-			return part
+			// systemd escapes what could be a file's of the kernel, such as
+			// io.dns@n.service, and what is like an escaped name.
+			return strings.TrimPrefix(part, "_")
 		default:
 			if part != "" {
 				return ""

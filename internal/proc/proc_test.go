@@ -142,6 +142,8 @@ func TestUnitOfCgroup(t *testing.T) {
 	tests := []struct{ name, cgroups, want string }{
 		{"version 2", "0::/system.slice/dnsmasq.service\n", "dnsmasq.service"},
 		{"an instance, in its own slice", "0::/system.slice/system-d.slice/d@qdhcp-1.service\n", "d@qdhcp-1.service"},
+		{"a name that is a file's of the kernel, which systemd escapes", "0::/system.slice/system-io.dns.slice/_io.dns@n.service/x\n", "io.dns@n.service"},
+		{"a name like an escaped one", "0::/system.slice/__x.service\n", "_x.service"},
 		{"a container below the unit", "0::/system.slice/d@n.service/libpod-payload-0123/x.scope\n", "d@n.service"},
 		{"a scope", "0::/machine.slice/libpod-0123.scope/container\n", "libpod-0123.scope"},
 		{"a user's service is in the user's manager", "0::/user.slice/user-0.slice/user@0.service/app.slice/x.service\n", "user@0.service"},
@@ -224,11 +226,11 @@ func FuzzUnitOfCgroup(f *testing.F) {
 	f.Add([]byte("0::/system.slice/dnsmasq.service\n"))
 	f.Add([]byte("1:name=systemd:/system.slice/d@n.service/x\n0::/\n"))
 	f.Add([]byte("0::/.service\n"))
+	f.Add([]byte("0::/_io.x.service\n"))
 	f.Fuzz(func(t *testing.T, cgroups []byte) {
 		unit := ofCgroup(cgroups, outermostUnit)
-		if strings.Contains(unit, "/") || unit != "" && !slices.Contains(strings.FieldsFunc(string(cgroups), func(r rune) bool {
-			return r == '/' || r == '\n' || r == ':'
-		}), unit) && !strings.Contains(unit, ":") {
+		parts := strings.FieldsFunc(string(cgroups), func(r rune) bool { return r == '/' || r == '\n' || r == ':' })
+		if strings.Contains(unit, "/") || unit != "" && !slices.Contains(parts, unit) && !slices.Contains(parts, "_"+unit) && !strings.Contains(unit, ":") {
 			t.Errorf("unit %q of %q", unit, cgroups)
 		}
 	})
