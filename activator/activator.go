@@ -79,9 +79,10 @@ type Activator struct {
 	runs   chan struct{} // one entry for each control command under way
 	room   *varlink.Room // for requests
 
+	began  time.Time
 	work   sync.WaitGroup // connections and spools being served
 	busy   atomic.Int64   // how many those are
-	quiet  atomic.Int64   // when busy became 0, in nanoseconds since 1970
+	quiet  atomic.Int64   // when busy became 0, as a time.Duration since began
 	spools taken
 	late   lateEnds
 	// refusals are those that callers could fill the journal with.
@@ -91,7 +92,8 @@ type Activator struct {
 // New returns an activator. It logs to log, and tells systemd of its state by
 // notify.
 func New(service *options.Service, version string, log *slog.Logger, notify func(state string)) *Activator {
-	a := &Activator{
+	return &Activator{
+		began:     time.Now(),
 		service:   service,
 		version:   version,
 		log:       log.With(journal.Service, service.Name),
@@ -104,8 +106,6 @@ func New(service *options.Service, version string, log *slog.Logger, notify func
 		room:      varlink.NewRoom(maxHeld),
 		locks:     locks{file: layout.LockFile(service.Name)},
 	}
-	a.quiet.Store(time.Now().UnixNano())
-	return a
 }
 
 // Serve serves the listeners, which are systemd's and stay open, and the spool,
@@ -162,7 +162,8 @@ func (a *Activator) Serve(ctx context.Context, listeners []*net.UnixListener) er
 
 // quietFor says whether there has been nothing to do for that long.
 func (a *Activator) quietFor(limit time.Duration) bool {
-	return a.busy.Load() == 0 && time.Since(time.Unix(0, a.quiet.Load())) >= limit
+	// Whatever the clock is set to meanwhile.
+	return a.busy.Load() == 0 && time.Since(a.began)-time.Duration(a.quiet.Load()) >= limit
 }
 
 // background runs f as work that keeps the activator from being idle.
@@ -170,7 +171,7 @@ func (a *Activator) background(f func()) {
 	a.busy.Add(1)
 	a.work.Go(func() {
 		defer func() {
-			a.quiet.Store(time.Now().UnixNano())
+			a.quiet.Store(int64(time.Since(a.began)))
 			a.busy.Add(-1)
 		}()
 		f()

@@ -61,3 +61,25 @@ func TestOvertakes(t *testing.T) {
 		}
 	}
 }
+
+// A sidecar gets ready.timeout from its start on, and no more than that because the
+// clock was set back.
+func TestDeadline(t *testing.T) {
+	const limit = time.Minute
+	now := time.Now()
+	for _, test := range []struct {
+		name   string
+		record record
+		left   time.Duration
+	}{
+		{"just started", record{when: now}, limit},
+		{"started a while ago", record{when: now.Add(-10 * time.Second)}, limit - 10*time.Second},
+		{"started long ago", record{when: now.Add(-time.Hour)}, limit - time.Hour},
+		{"started when the clock was ahead", record{when: now.Add(time.Hour)}, limit},
+		{"has been ready", record{when: now, ready: true}, 0},
+	} {
+		if left := test.record.deadline(limit).Sub(now); left < test.left || left > test.left+10*time.Second {
+			t.Errorf("%s: %v left, want %v", test.name, left, test.left)
+		}
+	}
+}

@@ -296,11 +296,7 @@ func (a *Activator) awaitEarlier(ctx context.Context, s *sidecar, state manager.
 			return 0, err
 		}
 	}
-	deadline := recorded.when.Add(a.service.ReadyTimeout)
-	if recorded.ready {
-		deadline = time.Now()
-	}
-	main, err = a.awaitReady(ctx, s, state, deadline)
+	main, err = a.awaitReady(ctx, s, state, recorded.deadline(a.service.ReadyTimeout))
 	switch {
 	case err == nil:
 		a.recordReady(s)
@@ -371,6 +367,17 @@ type record struct {
 func (r *record) matches(s *sidecar) bool {
 	arguments, err := arglist.Encode(s.arguments)
 	return err == nil && string(r.arguments) == string(arguments) && string(r.namespace) == s.namespace.String()
+}
+
+// deadline returns until when a sidecar that runs has to be ready: so long after its
+// start or, where the clock was set back since, after now. One that has been ready
+// gets no time.
+func (r *record) deadline(limit time.Duration) time.Time {
+	now := time.Now()
+	if r.ready {
+		return now
+	}
+	return now.Add(min(r.when.Sub(now), 0) + limit)
 }
 
 // overtakes says why a spooled request is not to be served, nil if it is. One
