@@ -121,13 +121,10 @@ func (a *Activator) signal(serving context.Context, request *protocol.Signal) (*
 		}
 	case unix.SIGTERM:
 		if !awaitExit(ctx, pidfd, termWait) {
-			if main != 0 && a.late.add(main) {
+			if main != 0 && a.late.add(main, time.Now().Add(lateWait)) {
 				late := process
 				process = nil
-				a.background(func() {
-					defer a.late.remove(main)
-					a.stopLate(serving, late, netns, main, log)
-				})
+				a.background(func() { a.stopLate(serving, late, netns, main, log) })
 			}
 			return reply, nil
 		}
@@ -144,29 +141,41 @@ func (a *Activator) signal(serving context.Context, request *protocol.Signal) (*
 	return reply, nil
 }
 
-// lateEnds are the main processes that are waited for after the answer, each once:
-// whoever is told to end may be told so as often as somebody likes.
+// lateEnds are the main processes that are waited for after the answer, and until
+// when, each once: whoever is told to end may be told so as often as somebody likes.
 type lateEnds struct {
-	mu   sync.Mutex
-	pids map[int]bool
+	mu    sync.Mutex
+	until map[int]time.Time
 }
 
-// add says whether a process was not among them.
-func (l *lateEnds) add(pid int) bool {
+// add has a process waited for until then. It says whether it was not before.
+func (l *lateEnds) add(pid int, until time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.pids == nil {
-		l.pids = map[int]bool{}
+	if l.until == nil {
+		l.until = map[int]time.Time{}
 	}
-	known := l.pids[pid]
-	l.pids[pid] = true
+	_, known := l.until[pid]
+	l.until[pid] = until
 	return !known
+}
+
+// left returns for how long a process is still waited for. One that is not any
+// more is forgotten.
+func (l *lateEnds) left(pid int) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := time.Until(l.until[pid])
+	if left <= 0 {
+		delete(l.until, pid)
+	}
+	return left
 }
 
 func (l *lateEnds) remove(pid int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.pids, pid)
+	delete(l.until, pid)
 }
 
 // stopLate stops a sidecar whose main process ends a while after it was told to,
@@ -174,9 +183,12 @@ func (l *lateEnds) remove(pid int) {
 // finds it gone and sends no other. It closes the process.
 func (a *Activator) stopLate(ctx context.Context, process *os.File, netns string, main int, log *slog.Logger) {
 	defer process.Close()
-	if !awaitExit(ctx, int(process.Fd()), lateWait) {
-		return
+	for left := a.late.left(main); !awaitExit(ctx, int(process.Fd()), left); {
+		if left = a.late.left(main); left <= 0 || ctx.Err() != nil {
+			return
+		}
 	}
+	defer a.late.remove(main)
 	ctx, cancel := context.WithTimeout(ctx, signalTimeout)
 	defer cancel()
 	if state, err := a.systemd.Current(ctx, a.unit(netns)); err == nil && state.Down() {

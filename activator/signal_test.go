@@ -3,9 +3,14 @@
 package activator
 
 import (
+	"context"
+	"log/slog"
 	"os"
 	"strconv"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
@@ -36,5 +41,61 @@ func TestSignalThread(t *testing.T) {
 	}
 	if tried == 0 {
 		t.Error("this process has one thread only")
+	}
+}
+
+// A process that is told to end once more is waited for from then on, by one.
+func TestLateEnds(t *testing.T) {
+	var l lateEnds
+	now := time.Now()
+	if !l.add(1, now.Add(time.Minute)) {
+		t.Error("nobody waits for the first")
+	}
+	if l.add(1, now.Add(time.Hour)) {
+		t.Error("two wait for the same")
+	}
+	if left := l.left(1); left < 30*time.Minute {
+		t.Errorf("%v are left of an hour", left)
+	}
+	l.add(2, now)
+	if left := l.left(2); left > 0 {
+		t.Errorf("%v are left of nothing", left)
+	}
+	if !l.add(2, now) {
+		t.Error("nobody waits for one that was given up")
+	}
+	l.remove(1)
+	if !l.add(1, now) {
+		t.Error("nobody waits for one that has ended")
+	}
+}
+
+// Whoever waits for the end of a process does so until the last deadline.
+func TestStopLate(t *testing.T) {
+	a := &Activator{service: &options.Service{Name: "test"}}
+	fd, err := unix.PidfdOpen(os.Getpid(), 0) // which does not end
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	last := began.Add(time.Second)
+	a.late.add(1, began.Add(500*time.Millisecond))
+	time.AfterFunc(100*time.Millisecond, func() { a.late.add(1, last) })
+	a.stopLate(t.Context(), os.NewFile(uintptr(fd), "pidfd"), "n", 1, slog.New(slog.DiscardHandler))
+	if early := time.Until(last); early > 0 {
+		t.Errorf("it was not waited for any more %v before the last deadline", early)
+	}
+
+	fd, err = unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // as when the activator ends
+	began = time.Now()
+	a.late.add(1, began.Add(time.Minute))
+	a.stopLate(ctx, os.NewFile(uintptr(fd), "pidfd"), "n", 1, slog.New(slog.DiscardHandler))
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("it was waited for after the end of the activator, for %v", took)
 	}
 }

@@ -378,6 +378,25 @@ func TestKillLate(t *testing.T) {
 	})
 }
 
+// One that is told to end again has ten seconds more from then on.
+func TestKillLateAgain(t *testing.T) {
+	s := define(t, "systemd", `cmd = ["/bin/sh", "-c", "trap 'sleep 18; exit 1' TERM; while :; do sleep 0.1; done", "x"]`)
+	n := s.netns()
+	if r := s.call(n); r.status != 0 {
+		t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+	}
+	pid := s.mainPID(n)
+	for range 2 { // until 5 s, and from 9 s to 14 s
+		if r := s.kill("15", pid); r.status != 0 || r.took < 5*time.Second {
+			t.Errorf("exit status %d after %v\n%s", r.status, r.took, r.stderr)
+		}
+		time.Sleep(4 * time.Second)
+	}
+	eventually(t, "it has ended", func() bool { return !alive(pid) })
+	time.Sleep(2500 * time.Millisecond) // RestartSec= is 1 s
+	s.gone(n, pid)
+}
+
 // A sidecar that dies by itself is brought back.
 func TestRestart(t *testing.T) {
 	forEngines(t, func(t *testing.T, engine string) {
