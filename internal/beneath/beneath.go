@@ -250,20 +250,30 @@ func write(f *os.File, content []byte, mode os.FileMode) error {
 }
 
 // Append adds to the end of a regular file, and makes it with that mode when
-// it is not there. One that has another name as well is an error.
+// it is not there. One that has another name as well is an error. After an error
+// the file is what it was before, unless somebody else has written to it.
 func (d *Dir) Append(name string, content []byte, mode os.FileMode) error {
 	f, err := d.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_NONBLOCK, mode)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if _, err := CheckFile(f); err != nil {
+	before, err := CheckFile(f)
+	if err != nil {
 		return err
 	}
-	if _, err := f.Write(content); err != nil {
-		return err
+	n, err := f.Write(content)
+	if err == nil {
+		err = f.Sync()
 	}
-	return f.Sync()
+	if err != nil && n > 0 {
+		// Where the disk is full, a part may have been written, and all would be
+		// written again. Cut it off, unless it is no longer the end.
+		if info, statErr := f.Stat(); statErr == nil && info.Size() == before.Size()+int64(n) {
+			err = errors.Join(err, f.Truncate(before.Size()))
+		}
+	}
+	return err
 }
 
 // Rename renames within the directory, whatever it is that has the name.

@@ -245,23 +245,43 @@ func names(t *testing.T, dir string) (all []string) {
 func TestWriteFileFull(t *testing.T) {
 	dir := newTrap(t)
 	before := names(t, dir.path)
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 4, Max: limit.Max}); err != nil {
-		t.Fatal(err)
-	}
-	err := dir.WriteFile("file", []byte("much more than that"), 0o644)
-	if restore := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); restore != nil {
-		t.Fatal(restore)
-	}
+	err := filesOf(t, 4, func() error { return dir.WriteFile("file", []byte("much more than that"), 0o644) })
 	check(t, "WriteFile", err, unix.EFBIG)
 	if content, err := os.ReadFile(filepath.Join(dir.path, "file")); err != nil || string(content) != "content" {
 		t.Errorf("the file has become %q, %v", content, err)
 	}
 	if diff := cmp.Diff(before, names(t, dir.path)); diff != "" {
 		t.Errorf("names (-before +after):\n%s", diff)
+	}
+}
+
+// filesOf does something while files may have so many bytes.
+func filesOf(t *testing.T, bytes uint64, do func() error) error {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	err := do()
+	if restore := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); restore != nil {
+		t.Fatal(restore)
+	}
+	return err
+}
+
+// Nor is half of what is appended left.
+func TestAppendFull(t *testing.T) {
+	dir := newTrap(t)
+	for _, name := range []string{"file", "new"} {
+		before, _ := os.ReadFile(filepath.Join(dir.path, name))
+		err := filesOf(t, uint64(len(before))+4, func() error { return dir.Append(name, []byte("much more than that"), 0o644) })
+		check(t, "Append", err, unix.EFBIG)
+		if content, err := os.ReadFile(filepath.Join(dir.path, name)); err != nil || string(content) != string(before) {
+			t.Errorf("%s has become %q, %v", name, content, err)
+		}
 	}
 }
 
