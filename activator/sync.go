@@ -465,7 +465,8 @@ func (a *Activator) stopOrphans(ctx context.Context) int {
 	defer cancel()
 	states, err := a.systemd.List(listing, a.unit("*"))
 	if err != nil {
-		a.log.Error(fmt.Sprintf("cannot look for sidecars whose network namespace is gone: %v; the next request looks again", err))
+		a.log.Error(fmt.Sprintf("cannot look for sidecars whose network namespace is gone: %v; to look again: %s sync %s",
+			err, layout.ControlProgram, a.service.Name))
 		return 0
 	}
 	var orphans []string
@@ -483,7 +484,8 @@ func (a *Activator) stopOrphans(ctx context.Context) int {
 			}
 		}
 		if err := a.forgetGone(ctx); err != nil && ctx.Err() == nil {
-			a.log.Error(fmt.Sprintf("cannot forget sidecars whose network namespace is gone: %v; the next request tries again", err))
+			a.log.Error(fmt.Sprintf("cannot forget sidecars whose network namespace is gone: %v; to try again: %s sync %s",
+				err, layout.ControlProgram, a.service.Name))
 		}
 	})
 	return len(orphans)
