@@ -253,6 +253,10 @@ func (a *Activator) bringUp(ctx context.Context, s *sidecar) (bool, error) {
 				s.log.Info("runs already with the same arguments", journal.PID, main, journal.Result, journal.Running)
 				return false, nil
 			}
+			if serving.Err() != nil {
+				// Nothing is replaced: the activator is ending.
+				return false, serving.Err()
+			}
 			s.log.Info("is replaced: " + reason(err))
 		} else {
 			s.log.Info("is replaced: its arguments or its network namespace changed")

@@ -421,6 +421,26 @@ func TestIdle(t *testing.T) {
 	}
 }
 
+// An activator that ends while a call waits for a sidecar that another one has
+// started leaves both to the next, and does not say that it replaces anything.
+func TestEndWhileWaiting(t *testing.T) {
+	s := define(t, "systemd", strings.NewReplacer(`"/usr`, `"sleep 20; exec /usr`, "20s", "60s").Replace(dnsmasq))
+	n := s.netns()
+	done := make(chan result)
+	go func() { done <- s.call(n, n.arguments()...) }()
+	for round := range 2 {
+		eventually(t, "the call waits", func() bool { return strings.Count(s.logged(), "asked for by process") == round+1 })
+		must(t, "systemctl", "stop", s.name+".service")
+	}
+	if r := <-done; r.status != 0 {
+		t.Errorf("exit status %d\n%s", r.status, r.stderr)
+	}
+	s.check(n)
+	if restarts := strings.Count(s.logged(), "is replaced"); restarts > 0 {
+		t.Errorf("%d times a sidecar is said to be replaced:\n%s", restarts, s.logged())
+	}
+}
+
 // A container whose process has ended is no sidecar that runs, however long it
 // takes to clear up behind it.
 func TestSlowCleanup(t *testing.T) {
