@@ -209,8 +209,12 @@ func (a *Activator) accept(ctx context.Context, listener *net.UnixListener, conn
 			}
 			if err := service.ServeConn(ctx, conn); err != nil {
 				if peer, peerErr := caller(conn); peerErr == nil {
+					did := " broke the protocol: "
+					if errors.Is(err, varlink.ErrBusy) {
+						did = " has to ask again: "
+					}
 					who, cgroup := describe(peer)
-					a.limited(a.log, slog.LevelInfo, cgroup, who+" broke the protocol: "+reason(err))
+					a.limited(a.log, slog.LevelInfo, cgroup, who+did+reason(err))
 				}
 			}
 		})

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -160,8 +161,8 @@ func ReadParameters(parameters json.RawMessage, v any) error {
 // ServeConn answers the calls of one connection, one after the other, until
 // the client closes it, ctx is done, or the client breaks the protocol: too
 // slow, too large, no JSON. What it broke is told to the client, as far as it
-// still reads, and returned. A message that there is no room for ends it without
-// an answer, after which a client asks again. The caller closes the connection.
+// still reads, and returned. A message that there is no room for (ErrBusy) ends it
+// without an answer, after which a client asks again. The caller closes the connection.
 func (s *Service) ServeConn(ctx context.Context, conn *net.UnixConn) error {
 	// When there is no more serving to do, a connection without a call under
 	// way must not hold things up until its deadline.
@@ -196,10 +197,10 @@ func (s *Service) serveCall(ctx context.Context, conn *net.UnixConn, reader **bu
 		}
 		return ok
 	})
-	if errors.Is(err, io.EOF) || ctx.Err() != nil {
+	if errors.Is(err, io.EOF) || gone(err) || ctx.Err() != nil {
 		return false, nil
 	}
-	if errors.Is(err, errBusy) {
+	if errors.Is(err, ErrBusy) {
 		return false, err
 	}
 	if err != nil {
@@ -229,9 +230,18 @@ func (s *Service) serveCall(ctx context.Context, conn *net.UnixConn, reader **bu
 		return true, nil
 	}
 	if err := s.reply(conn, result, err); err != nil {
+		if gone(err) {
+			err = nil
+		}
 		return false, err
 	}
 	return true, nil
+}
+
+// gone says whether an error is that of a client that has closed the connection
+// before it read its reply, as one does that is killed.
+func gone(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // Refuse answers whatever the client sends, or has begun to send, with an

@@ -234,8 +234,8 @@ func TestServeConnRoom(t *testing.T) {
 	if _, err := io.WriteString(second, call("Nothing", 12_000)); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-served; err == nil {
-		t.Error("there is room for two")
+	if err := <-served; !errors.Is(err, varlink.ErrBusy) {
+		t.Errorf("there is room for two: %v", err)
 	}
 	if reply, _ := io.ReadAll(second); len(reply) > 0 {
 		t.Errorf("a client without room is answered: %q", reply)
@@ -291,6 +291,40 @@ func TestServeConnCancelled(t *testing.T) {
 	}
 	if rest, err := io.ReadAll(client); err != nil || len(rest) > 0 {
 		t.Errorf("the client gets %q, error %v", rest, err)
+	}
+}
+
+// A client that is killed while it waits, or before it has read its reply, breaks
+// nothing.
+func TestServeConnGone(t *testing.T) {
+	s := service()
+	entered, answer := make(chan struct{}), make(chan struct{})
+	s.Interface.Methods["Wait"] = func(context.Context, *net.UnixConn, json.RawMessage) (any, error) {
+		close(entered)
+		<-answer
+		return nil, nil
+	}
+	call := func(method string) (client *net.UnixConn, served <-chan error) {
+		client, served = serveBy(t, t.Context(), s)
+		if err := varlink.WriteMessage(client, &varlink.Call{Method: "org.example.test." + method}); err != nil {
+			t.Fatal(err)
+		}
+		return client, served
+	}
+	client, waited := call("Wait")
+	<-entered
+	client.Close()
+	close(answer)
+
+	client, answered := call("Nothing")
+	if _, err := io.ReadFull(client, make([]byte, 1)); err != nil { // of some
+		t.Fatal(err)
+	}
+	client.Close()
+	for _, served := range []<-chan error{waited, answered} {
+		if err := <-served; err != nil {
+			t.Errorf("the server returns %v", err)
+		}
 	}
 }
 

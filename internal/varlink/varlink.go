@@ -25,8 +25,8 @@ const MaxMessage = 1 << 20
 // ErrTooLarge is returned for a message of more than MaxMessage bytes.
 var ErrTooLarge = fmt.Errorf("message is larger than %d bytes", MaxMessage)
 
-// errBusy is returned for a message that there is no room for at the moment.
-var errBusy = errors.New("too many large messages at a time")
+// ErrBusy is returned for a message that there is no room for at the moment.
+var ErrBusy = errors.New("too many large messages at a time")
 
 // A Call is a message from client to server.
 type Call struct {
@@ -67,7 +67,7 @@ func ReadMessage(r *bufio.Reader) ([]byte, error) {
 }
 
 // readMessage asks for each part of a message but the first, by its size in
-// bytes, whether there is room for it. Where there is none, the error is errBusy.
+// bytes, whether there is room for it. Where there is none, the error is ErrBusy.
 func readMessage(r *bufio.Reader, room func(n int) bool) ([]byte, error) {
 	var message []byte
 	for {
@@ -76,7 +76,7 @@ func readMessage(r *bufio.Reader, room func(n int) bool) ([]byte, error) {
 			return nil, ErrTooLarge
 		}
 		if len(message) > 0 && !room(len(part)) {
-			return nil, errBusy
+			return nil, ErrBusy
 		}
 		message = append(message, part...)
 		switch {
