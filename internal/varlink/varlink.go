@@ -33,8 +33,6 @@ type Call struct {
 	Method     string          `json:"method"`
 	Parameters json.RawMessage `json:"parameters,omitempty"`
 	Oneway     bool            `json:"oneway,omitempty"`
-	More       bool            `json:"more,omitempty"`
-	Upgrade    bool            `json:"upgrade,omitempty"`
 }
 
 // A Reply is a message from server to client: parameters, those of the error
