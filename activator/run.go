@@ -102,7 +102,7 @@ func (a *Activator) meant(ctx context.Context, conn *net.UnixConn, arguments []s
 	}
 	var found []string
 	for _, namespace := range inventory.Recorded(a.service.Name) {
-		recorded, decodeErr := arglist.Decode(a.recordedArguments(namespace))
+		recorded, decodeErr := arglist.Decode(a.recorded(namespace).arguments)
 		if decodeErr != nil || options.Find(recorded, rest) < 0 {
 			continue
 		}
@@ -122,14 +122,6 @@ func (a *Activator) meant(ctx context.Context, conn *net.UnixConn, arguments []s
 			"with the other arguments of this call, by which the one that is meant could be told; call it with `ip netns exec NAMESPACE`",
 			layout.NetnsDir, len(found), a.service.Name),
 	})
-}
-
-func (a *Activator) recordedArguments(netns string) []byte {
-	arguments, err := os.ReadFile(layout.ArgsFile(a.service.Name, netns))
-	if err != nil {
-		return nil
-	}
-	return arguments
 }
 
 // runControl runs a control command in a sidecar that runs.
