@@ -3,6 +3,7 @@
 package metrics
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"golang.org/x/sys/unix"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
@@ -146,4 +148,53 @@ func TestSave(t *testing.T) {
 	if ready := got.Services["c"].Ready; len(ready.Counts) != len(buckets)+1 || ready.Counts[0] != 1 {
 		t.Errorf("%+v", ready)
 	}
+}
+
+// What is no file stays what it is.
+func TestWriteFile(t *testing.T) {
+	dir := t.TempDir()
+	name, link := filepath.Join(dir, "out"), filepath.Join(dir, "link")
+	for _, content := range []string{"one", "two"} {
+		if err := WriteFile(name, []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(name); err != nil || string(got) != content {
+			t.Errorf("%q, error %v, want %q", got, err, content)
+		}
+	}
+	if err := os.Symlink(name, link); err != nil {
+		t.Fatal(err)
+	}
+	full := device(t)
+	refused := func(name string, err error) {
+		t.Helper()
+		if err == nil || err.Error() != name+" is no regular file and was left as it is; name another" {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	refused(link, WriteFile(link, []byte("three")))
+	refused(dir, WriteFile(dir, []byte("three")))
+	refused(full, (&Counters{}).Save(full))
+	_, err := Load(full)
+	refused(full, err)
+	if err := WriteFile(full, []byte("three")); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("a device is not written to: error %v", err)
+	}
+	if info, err := os.Lstat(full); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		t.Errorf("%s is no device any more, error %v", full, err)
+	}
+}
+
+// device returns a device like /dev/full: for root, who could replace that, one
+// that is of no use to others.
+func device(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return "/dev/full"
+	}
+	name := filepath.Join(t.TempDir(), "full")
+	if err := unix.Mknod(name, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 7))); err != nil {
+		t.Skip(err)
+	}
+	return name
 }
