@@ -24,9 +24,9 @@ func (c *control) metricsCommand() *cobra.Command {
 		Use:   "metrics",
 		Short: "Print counts of requests and sidecars for monitoring",
 		Long: `Print counts of requests by their results, times to ready, sidecars by state and
-the length of the spool, as OpenMetrics. node_exporter's textfile collector
-reads them from a file. tripleo-wrappers-metrics.timer writes one every 30
-seconds when it is enabled.
+the length of the spool, in the text format of Prometheus. node_exporter's
+textfile collector reads them from a file. tripleo-wrappers-metrics.timer writes
+one every 30 seconds when it is enabled.
 
 Requests are counted from the journal: since the last boot, or with --state from
 where the counts in that file end.`,

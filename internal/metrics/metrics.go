@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package metrics counts requests, from what the activators leave in the
-// journal, and writes the counts in the OpenMetrics text format
-// (https://prometheus.io/docs/specs/om/open_metrics_spec/).
+// journal, and writes the counts in the text format of Prometheus
+// (https://prometheus.io/docs/instrumenting/exposition_formats/), which is what
+// node_exporter reads from files.
 //
 // Nothing is counted while requests are served. Counters live in a file, with
 // the place in the journal up to which they count, so that they go on where
@@ -173,7 +174,7 @@ func (c *Counters) Write(w io.Writer, services []inventory.Service) error {
 	slices.Sort(names)
 	names = slices.Compact(names)
 
-	family(&b, "requests", "counter", "Requests for sidecars by how they ended; each try of a spooled request counts.")
+	family(&b, "requests_total", "counter", "Requests for sidecars by how they ended; each try of a spooled request counts.")
 	for _, name := range names {
 		for _, result := range results {
 			var n uint64
@@ -223,7 +224,6 @@ func (c *Counters) Write(w io.Writer, services []inventory.Service) error {
 			}
 		}
 	}
-	b.WriteString("# EOF\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -241,7 +241,7 @@ func (h *Histogram) write(b *strings.Builder, service string) {
 		if i < len(buckets) {
 			bound = strconv.FormatFloat(buckets[i], 'f', -1, 64)
 			if !strings.Contains(bound, ".") {
-				bound += ".0" // the canonical form
+				bound += ".0" // as client libraries write it
 			}
 		}
 		if i < len(h.Counts) {
