@@ -59,12 +59,14 @@ func (s State) Down() bool {
 // A Manager is a connection to systemd that is made when it is needed, and
 // again when it is lost or was closed.
 type Manager struct {
-	// Patience is for how long making a connection is tried in one call; 0 is as
-	// long as the call may take.
+	// Patience is for how long making a connection is tried, in one call or in
+	// several: once it has run out, each call makes one try, until one of them
+	// succeeds. 0 is as long as a call may take.
 	Patience time.Duration
 
-	mu   sync.Mutex
-	conn *connection
+	mu     sync.Mutex
+	conn   *connection
+	failed time.Time // since when no connection can be made
 }
 
 // A connection to systemd is one connection for calls and for signals. Over its
@@ -76,8 +78,13 @@ type connection struct {
 	bus *godbus.Conn
 }
 
-// private is where systemd listens for root, without a dbus-daemon between.
-const private = "unix:path=/run/systemd/private"
+// Variables for tests.
+var (
+	// private is where systemd listens for root, without a dbus-daemon between.
+	private = "unix:path=/run/systemd/private"
+	// booted is there where systemd runs, as sd_booted(3) has it.
+	booted = "/run/systemd/system"
+)
 
 const (
 	managerName = "org.freedesktop.systemd1"
@@ -352,15 +359,13 @@ func (m *Manager) job(ctx context.Context, unit, mode string, up bool,
 func (m *Manager) do(ctx context.Context, call func(context.Context, *connection) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	began := time.Now()
 	for try := 0; ; try++ {
 		conn, err := m.connection(ctx)
 		if err != nil {
-			// As in sd_booted(3).
-			if _, lookErr := os.Lstat("/run/systemd/system"); errors.Is(lookErr, os.ErrNotExist) {
-				return errors.New("systemd does not run here: there is no /run/systemd/system")
+			if _, lookErr := os.Lstat(booted); errors.Is(lookErr, os.ErrNotExist) {
+				return fmt.Errorf("systemd does not run here: there is no %s", booted)
 			}
-			if m.Patience > 0 && time.Since(began) > m.Patience {
+			if m.impatient() {
 				return err
 			}
 		}
@@ -424,13 +429,23 @@ func (m *Manager) connection(ctx context.Context) (*connection, error) {
 			return godbus.ConnectSystemBus(godbus.WithContext(ctx))
 		})
 		if busErr != nil {
+			if m.failed.IsZero() {
+				m.failed = time.Now()
+			}
 			return nil, errors.Join(
 				fmt.Errorf("connecting to systemd's private socket: %w", err),
 				fmt.Errorf("connecting to the system bus: %w", busErr))
 		}
 	}
-	m.conn = conn
+	m.conn, m.failed = conn, time.Time{}
 	return conn, nil
+}
+
+// impatient says whether patience has run out.
+func (m *Manager) impatient() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.Patience > 0 && !m.failed.IsZero() && time.Since(m.failed) > m.Patience
 }
 
 // dial makes a connection that lives on after the time limit of making it.
