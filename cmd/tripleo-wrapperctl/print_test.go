@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/terminal"
 )
@@ -152,6 +154,7 @@ func TestAdviseService(t *testing.T) {
 		want   string
 	}{
 		{"well", func(*inventory.Service) {}, ""},
+		{"systemd does not say", func(s *inventory.Service) { s.Socket, s.Path, s.Activator, s.Target = "", "", "", "" }, ""},
 		{"broken", func(s *inventory.Service) { s.Problems = []string{"cmd: is missing"} }, "tripleo-wrapperctl check /a.toml"},
 		{"changed", func(s *inventory.Service) { s.ReloadNeeded = true }, "tripleo-wrapperctl reload"},
 		{"new", func(s *inventory.Service) { s.Socket, s.ReloadNeeded = "not-found", true }, "/a.toml is not in use yet"},
@@ -180,6 +183,30 @@ func TestAdviseService(t *testing.T) {
 		if (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
 			t.Errorf("%s: advice %q, want %q in it", test.name, got, test.want)
 		}
+	}
+}
+
+// What could not be found out looks like nothing else, and ends status as what
+// is wrong does.
+func TestStatusWithoutSystemd(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	service := conf.Service{Name: "a", Dir: t.TempDir(), Engine: conf.Systemd}
+	var out, complaints strings.Builder
+	c := &control{stdout: terminal.New(&out), stderr: terminal.New(&complaints), systemd: &manager.Manager{}}
+	if err := c.statusAll(ctx, &conf.Set{Services: []conf.Service{service}}); err != errUnwell {
+		t.Errorf("error %v", err)
+	}
+	want := "SERVICE  SOCKET  PATH  SPOOLED  SIDECARS\na        -       -     0        not known\n"
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if !strings.Contains(complaints.String(), "tripleo-wrapperctl: looking for sidecars of a: ") {
+		t.Errorf("the reason is not said: %s", complaints.String())
+	}
+	out.Reset()
+	if err := c.statusSidecar(ctx, &service, "n", 0); err != errUnwell || out.String() != "" {
+		t.Errorf("of a sidecar: error %v\n%s", err, out.String())
 	}
 }
 

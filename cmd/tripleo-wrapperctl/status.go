@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -154,7 +155,7 @@ func (c *control) printServices(all []inventory.Service) {
 	}
 	rows := [][]terminal.Cell{terminal.Row("SERVICE", "SOCKET", "PATH", "SPOOLED", "SIDECARS")}
 	for _, s := range all {
-		row := terminal.Row(s.Service, s.Socket, s.Path, s.Spooled.String(), summary(&s))
+		row := terminal.Row(s.Service, cmp.Or(s.Socket, "-"), cmp.Or(s.Path, "-"), s.Spooled.String(), summary(&s))
 		if len(s.Problems) > 0 {
 			what := "broken definition"
 			if len(s.Sidecars) > 0 {
@@ -182,8 +183,14 @@ func unitColour(state string) terminal.Colour {
 	return terminal.Bad
 }
 
+// notKnown stands in the place of what could not be found out.
+const notKnown = "not known"
+
 // summary says in words how many sidecars are in each state.
 func summary(s *inventory.Service) string {
+	if s.Sidecars == nil {
+		return notKnown
+	}
 	var parts []string
 	for _, state := range slices.Sorted(maps.Keys(s.Sidecars)) {
 		parts = append(parts, fmt.Sprintf("%d %s", s.Sidecars[state], state))
@@ -192,7 +199,7 @@ func summary(s *inventory.Service) string {
 		parts = append(parts, fmt.Sprintf("%d outdated", s.Outdated))
 	}
 	if s.Orphans > 0 {
-		parts = append(parts, number(s.Orphans, "orphan"))
+		parts = append(parts, number(int(s.Orphans), "orphan"))
 	}
 	if len(parts) == 0 {
 		return "none"
@@ -281,9 +288,9 @@ func (c *control) printService(s *serviceDetails) {
 			engine += ", " + terminal.Printable(s.Image)
 		}
 		field("Engine", engine)
-		field("Socket", c.stdout.Colour(unitColour(s.Socket), s.Socket))
-		field("Path", c.stdout.Colour(unitColour(s.Path), s.Path))
-		field("Activator", s.Activator)
+		field("Socket", c.stdout.Colour(unitColour(s.Socket), cmp.Or(s.Socket, notKnown)))
+		field("Path", c.stdout.Colour(unitColour(s.Path), cmp.Or(s.Path, notKnown)))
+		field("Activator", cmp.Or(s.Activator, notKnown))
 	}
 	field("Spool", spool(s.Spooled, s.GivenUp))
 	field("Sidecars", summary(&s.Service))
@@ -299,7 +306,7 @@ func (c *control) printService(s *serviceDetails) {
 
 func spool(spooled, givenUp inventory.Count) string {
 	if spooled == inventory.Unknown {
-		return "not known"
+		return notKnown
 	}
 	return fmt.Sprintf("%v waiting, %v given up", spooled, givenUp)
 }
@@ -331,6 +338,7 @@ func adviseService(s *inventory.Service) []string {
 		return advice
 	}
 	switch masked := maskedUnits(s); {
+	case s.Socket == "": // nobody knows
 	case s.New():
 		add("%s is not in use yet; to take it into use: tripleo-wrapperctl reload", s.Definition)
 	case masked != "":
@@ -408,6 +416,9 @@ func (c *control) statusSidecar(ctx context.Context, service *conf.Service, netn
 	sidecars, err := host.Sidecars(ctx, []conf.Service{*service})
 	c.doubt(err)
 	whole := c.service(ctx, host, service, nil)
+	if whole.Sidecars == nil {
+		return errUnwell // whether it runs is not known, and why has been said
+	}
 	known := false
 	for _, sidecar := range sidecars {
 		if sidecar.Netns == netns {

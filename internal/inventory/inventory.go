@@ -56,11 +56,12 @@ type Sidecar struct {
 type Host struct {
 	Systemd *manager.Manager
 	names   *netns.Names
+	missed  map[string]bool // services whose sidecars systemd did not tell of
 }
 
 // NewHost returns this host.
 func NewHost(systemd *manager.Manager) *Host {
-	return &Host{Systemd: systemd, names: netns.NewNames(layout.NetnsDir)}
+	return &Host{Systemd: systemd, names: netns.NewNames(layout.NetnsDir), missed: map[string]bool{}}
 }
 
 // Sidecars returns the sidecars of services, sorted by service and network
@@ -103,6 +104,7 @@ func (h *Host) Sidecars(ctx context.Context, services []conf.Service) ([]Sidecar
 // that are not ours or whose image has changed.
 func (h *Host) Known(ctx context.Context, service *conf.Service) ([]Sidecar, error) {
 	running, err := Running(ctx, h.Systemd, h.names, processes.Service{Name: service.Name, Container: units.Options(service).Container})
+	h.missed[service.Name] = err != nil
 	if err != nil {
 		return nil, err
 	}

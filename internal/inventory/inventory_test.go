@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
 )
 
@@ -87,6 +88,29 @@ func TestCount(t *testing.T) {
 	}
 	if got := fmt.Sprint(Count(0), Count(12), Unknown); got != "0 12 -" {
 		t.Errorf("as text: %s", got)
+	}
+}
+
+// What systemd does not say is not known.
+func TestServiceWithoutSystemd(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	host := NewHost(&manager.Manager{})
+	service := conf.Service{Name: "a", Dir: t.TempDir(), Engine: conf.Systemd}
+	sidecars, err := host.Sidecars(ctx, []conf.Service{service})
+	if err == nil {
+		t.Errorf("sidecars %v, and no error", sidecars)
+	}
+	s, err := host.Service(ctx, &service, sidecars)
+	if err == nil || s.Sidecars != nil || s.Socket != "" || s.Outdated != Unknown || s.Orphans != Unknown || s.InState(Up) != Unknown {
+		t.Errorf("%+v, error %v", s, err)
+	}
+	if s.Spooled != 0 || s.GivenUp != 0 {
+		t.Errorf("the spool, which systemd has nothing to do with: %+v", s)
+	}
+	s, _, err = host.Broken(ctx, &conf.Broken{Name: "a"})
+	if err == nil || s.Sidecars != nil || s.Socket != "" || s.Orphans != Unknown {
+		t.Errorf("broken: %+v, error %v", s, err)
 	}
 }
 

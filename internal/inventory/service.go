@@ -33,7 +33,7 @@ type Service struct {
 
 	// ReloadNeeded says that the definition has changed since systemd read it.
 	ReloadNeeded bool `json:"reload_needed"`
-	// States of the units: active, inactive, failed …
+	// States of the units: active, inactive, failed …; "" where systemd did not say.
 	Socket    string `json:"socket"`
 	Path      string `json:"path"`
 	Activator string `json:"activator"`
@@ -45,9 +45,18 @@ type Service struct {
 
 	Spooled  Count         `json:"spooled"`  // requests that wait in the spool
 	GivenUp  Count         `json:"given_up"` // requests in processes.failed
-	Sidecars map[State]int `json:"sidecars"` // how many are in each state
+	Sidecars map[State]int `json:"sidecars"` // how many are in each state; nil where nobody knows
 	Outdated Count         `json:"outdated"`
-	Orphans  int           `json:"orphans"`
+	Orphans  Count         `json:"orphans"`
+}
+
+// InState returns how many of the service's sidecars are in a state. What does
+// not run is known from the records by which outdated ones are.
+func (s *Service) InState(state State) Count {
+	if s.Sidecars == nil || state.Down() && s.Outdated == Unknown {
+		return Unknown
+	}
+	return Count(s.Sidecars[state])
 }
 
 // A Count is how many of something there are, or Unknown.
@@ -78,8 +87,8 @@ func (c Count) MarshalJSON() ([]byte, error) {
 // when its socket was started last, if that is known.
 func (h *Host) Broken(ctx context.Context, b *conf.Broken) (Service, []Sidecar, error) {
 	s := Service{
-		Service: b.Name, Definition: b.Source, Sidecars: map[State]int{},
-		Spooled: Unknown, GivenUp: Unknown, Outdated: Unknown, Faults: []string{},
+		Service: b.Name, Definition: b.Source,
+		Spooled: Unknown, GivenUp: Unknown, Outdated: Unknown, Orphans: Unknown, Faults: []string{},
 	}
 	for _, problem := range b.Problems {
 		s.Problems = append(s.Problems, problem.Error())
@@ -121,31 +130,27 @@ func preparedDir(service string) (string, bool) {
 	return with.Dir, true
 }
 
-// units fills in the states of a service's units.
+// units fills in the states of a service's units, of all or of none.
 func (h *Host) units(ctx context.Context, s *Service) error {
-	for _, unit := range []struct {
-		name  string
-		state *string
-	}{
-		{layout.SocketUnit(s.Service), &s.Socket},
-		{layout.PathUnit(s.Service), &s.Path},
-		{layout.ServiceUnit(s.Service), &s.Activator},
-		{layout.Target, &s.Target},
-	} {
-		state, err := h.Systemd.State(ctx, unit.name)
+	names := []string{layout.SocketUnit(s.Service), layout.PathUnit(s.Service), layout.ServiceUnit(s.Service), layout.Target}
+	states := make([]string, len(names))
+	for i, name := range names {
+		state, err := h.Systemd.State(ctx, name)
 		if err != nil {
 			return err
 		}
-		*unit.state = state.ActiveState
+		states[i] = state.ActiveState
 		if state.LoadState != "loaded" {
-			*unit.state = state.LoadState
+			states[i] = state.LoadState
 		}
 	}
+	s.Socket, s.Path, s.Activator, s.Target = states[0], states[1], states[2], states[3]
 	return nil
 }
 
 // count counts the service's among sidecars.
 func (s *Service) count(sidecars []Sidecar) {
+	s.Sidecars, s.Orphans = map[State]int{}, 0
 	for _, sidecar := range sidecars {
 		if sidecar.Service != s.Service {
 			continue
@@ -160,34 +165,30 @@ func (s *Service) count(sidecars []Sidecar) {
 	}
 }
 
-// Service returns how a service does that has these sidecars.
+// Service returns how a service does that has these sidecars, as far as that is
+// known.
 func (h *Host) Service(ctx context.Context, service *conf.Service, sidecars []Sidecar) (Service, error) {
+	waiting, spoolErr := Waiting(service, "")
 	s := Service{
 		Service: service.Name, Definition: service.Source, Engine: string(service.Engine), Image: service.Image,
-		Problems: []string{}, Sidecars: map[State]int{}, Faults: []string{},
-	}
-	if os.Geteuid() != 0 {
-		s.Outdated = Unknown
+		Problems: []string{}, Faults: []string{},
+		Spooled: waiting.Spooled, GivenUp: waiting.GivenUp, Outdated: Unknown, Orphans: Unknown,
 	}
 	if err := h.units(ctx, &s); err != nil {
-		return s, err
+		return s, errors.Join(err, spoolErr)
+	}
+	if !h.missed[service.Name] {
+		if os.Geteuid() == 0 {
+			s.Outdated = 0
+		}
+		s.count(sidecars)
 	}
 	changed, err := h.Changed(ctx, service)
-	if err != nil {
-		return s, err
-	}
-	if s.ReloadNeeded = s.New() || changed; !s.ReloadNeeded {
+	if s.ReloadNeeded = s.New() || changed; !s.ReloadNeeded && err == nil {
 		// Drop-ins of systemctl edit are not ours to compare.
-		needs, err := h.Systemd.NeedsReload(ctx, layout.SocketUnit(service.Name))
-		if err != nil {
-			return s, err
-		}
-		s.ReloadNeeded = needs
+		s.ReloadNeeded, err = h.Systemd.NeedsReload(ctx, layout.SocketUnit(service.Name))
 	}
-	s.count(sidecars)
-	waiting, err := Waiting(service, "")
-	s.Spooled, s.GivenUp = waiting.Spooled, waiting.GivenUp
-	return s, err
+	return s, errors.Join(err, spoolErr)
 }
 
 // Changed says whether the units of a service are not those that its definition

@@ -196,7 +196,10 @@ func (c *Counters) Write(w io.Writer, services []inventory.Service) error {
 	states := []inventory.State{inventory.Up, inventory.Starting, inventory.Restarting, inventory.Stopping, inventory.Stopped, inventory.Failed, inventory.NotOurs}
 	for _, service := range services {
 		for _, state := range states {
-			fmt.Fprintf(&b, "%ssidecars{service=%s,state=%s} %d\n", prefix, label(service.Service), label(string(state)), service.Sidecars[state])
+			// A 0 in the place of what nobody knows would look as if all was well.
+			if n := service.InState(state); n != inventory.Unknown {
+				fmt.Fprintf(&b, "%ssidecars{service=%s,state=%s} %d\n", prefix, label(service.Service), label(string(state)), n)
+			}
 		}
 	}
 	gauges := []struct {
@@ -204,12 +207,15 @@ func (c *Counters) Write(w io.Writer, services []inventory.Service) error {
 		value      func(*inventory.Service) inventory.Count
 	}{
 		{"sidecars_outdated", "Sidecars whose definition or image has changed since they were started.", func(s *inventory.Service) inventory.Count { return s.Outdated }},
-		{"sidecars_orphaned", "Sidecars whose network namespace is gone.", func(s *inventory.Service) inventory.Count { return inventory.Count(s.Orphans) }},
+		{"sidecars_orphaned", "Sidecars whose network namespace is gone.", func(s *inventory.Service) inventory.Count { return s.Orphans }},
 		{"spooled_requests", "Requests that wait in the spool.", func(s *inventory.Service) inventory.Count { return s.Spooled }},
 		{"given_up_requests", "Spooled requests that were given up, in processes.failed.", func(s *inventory.Service) inventory.Count { return s.GivenUp }},
 		{"definition_broken", "Whether the definition is broken.", func(s *inventory.Service) inventory.Count { return inventory.Count(min(len(s.Problems), 1)) }},
 		{"socket_active", "Whether the activation socket is active.", func(s *inventory.Service) inventory.Count {
-			if s.Socket == "active" {
+			switch s.Socket {
+			case "":
+				return inventory.Unknown
+			case "active":
 				return 1
 			}
 			return 0
@@ -218,7 +224,6 @@ func (c *Counters) Write(w io.Writer, services []inventory.Service) error {
 	for _, gauge := range gauges {
 		family(&b, gauge.name, "gauge", gauge.help)
 		for _, service := range services {
-			// A 0 in the place of what nobody knows would look as if all was well.
 			if value := gauge.value(&service); value != inventory.Unknown {
 				fmt.Fprintf(&b, "%s%s{service=%s} %d\n", prefix, gauge.name, label(service.Service), value)
 			}

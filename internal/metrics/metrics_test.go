@@ -53,7 +53,9 @@ func TestCount(t *testing.T) {
 func TestWrite(t *testing.T) {
 	services := []inventory.Service{
 		{Service: "a", Socket: "active", Spooled: 2, GivenUp: 3, Outdated: 4, Orphans: 5, Sidecars: map[inventory.State]int{inventory.Up: 6}},
-		{Service: "idle", Problems: []string{"broken", "in two places"}, Spooled: inventory.Unknown, Outdated: inventory.Unknown},
+		{Service: "idle", Problems: []string{"broken", "in two places"}, Socket: "not-found", Spooled: inventory.Unknown, Outdated: inventory.Unknown,
+			Sidecars: map[inventory.State]int{}},
+		{Service: "unknown", Spooled: 7, Outdated: inventory.Unknown, Orphans: inventory.Unknown}, // systemd did not say
 	}
 	var text strings.Builder
 	if err := counted(t).Write(&text, services); err != nil {
@@ -88,7 +90,7 @@ func TestWrite(t *testing.T) {
 		"requests_total a started": 3, "requests_total a failed": 1, "requests_total a gave-up": 0,
 		`requests_total b"\ refused`: 1, "requests_total idle started": 0,
 		"ready_seconds a count": 3, "ready_seconds a sum": 61.25, "ready_seconds a 0.1": 1, "ready_seconds a 60": 2,
-		"ready_seconds idle count": 0, "sidecars a running": 6, "sidecars a not ours": 0,
+		"ready_seconds idle count": 0, "sidecars a running": 6, "sidecars a not ours": 0, "sidecars idle running": 0, "spooled_requests unknown": 7,
 		"sidecars_outdated a": 4, "sidecars_orphaned a": 5, "spooled_requests a": 2, "given_up_requests a": 3,
 		"definition_broken a": 0, "definition_broken idle": 1, "socket_active a": 1, "socket_active idle": 0,
 	}
@@ -97,7 +99,10 @@ func TestWrite(t *testing.T) {
 			t.Errorf("%s is %v, there: %v, want %v", key, n, ok, value)
 		}
 	}
-	for _, unknown := range []string{"sidecars_outdated idle", "spooled_requests idle"} {
+	for _, unknown := range []string{
+		"sidecars_outdated idle", "spooled_requests idle", "sidecars idle failed", "sidecars idle not ours",
+		"socket_active unknown", "sidecars unknown running", "sidecars_outdated unknown", "sidecars_orphaned unknown",
+	} {
 		if n, ok := got[prefix+unknown]; ok {
 			t.Errorf("%s is %v, though nobody knows", unknown, n)
 		}
