@@ -80,7 +80,7 @@ func (c *control) list(ctx context.Context, services []conf.Service, broken []co
 	return failed(err)
 }
 
-var errNotRoot = fmt.Errorf("without root's rights, sidecars that are stopped, outdated or not ours are not known")
+var errNotRoot = errors.New("without root's rights, sidecars that are stopped, failed, outdated or not ours cannot be seen")
 
 // A group is what stands above the sidecars of a service.
 type group struct{ service, what string }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -207,6 +208,19 @@ func TestStatusWithoutSystemd(t *testing.T) {
 	out.Reset()
 	if err := c.statusSidecar(ctx, &service, "n", 0); err != errUnwell || out.String() != "" {
 		t.Errorf("of a sidecar: error %v\n%s", err, out.String())
+	}
+}
+
+// A status that did not see all has not found out that all is well.
+func TestVerdict(t *testing.T) {
+	var complaints strings.Builder
+	c := &control{stderr: terminal.New(&complaints)}
+	err := c.verdict(false)
+	if root := os.Geteuid() == 0; root != (err == nil) || root == strings.Contains(complaints.String(), "failed, outdated or not ours cannot be seen") {
+		t.Errorf("root: %v, error %v, said: %s", root, err, complaints.String())
+	}
+	if err := c.verdict(true); err != errUnwell {
+		t.Errorf("unwell: error %v", err)
 	}
 }
 

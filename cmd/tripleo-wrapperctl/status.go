@@ -140,7 +140,7 @@ func (c *control) doubt(err error) {
 // verdict ends a status that has said what is wrong.
 func (c *control) verdict(unwell bool) error {
 	if os.Geteuid() != 0 {
-		c.warn(errNotRoot)
+		c.doubt(errNotRoot)
 	}
 	if unwell || c.doubts {
 		return errUnwell

@@ -298,7 +298,7 @@ func TestControlStatusDoubts(t *testing.T) {
 	s := define(t, "docker", dnsmasq)
 	n := s.netns()
 	s.start(n)
-	for _, args := range [][]string{{"status", s.name}, {"status", s.name, n.name}} {
+	for _, args := range [][]string{{"status"}, {"status", s.name}, {"status", s.name, n.name}} {
 		r := runAs(t, 1000, append([]string{"tripleo-wrapperctl"}, args...)...)
 		if r.status != 1 || strings.Contains(r.stderr, "--help") {
 			t.Errorf("%q: exit status %d\n%s", args, r.status, r.stderr)
