@@ -91,7 +91,11 @@ func (c *control) sidecarsCommand(name, done string, do action, command *cobra.C
 	}
 	command.DisableFlagsInUseLine = true
 	command.RunE = func(command *cobra.Command, args []string) error {
-		if named := len(args) > 1; named == (chosen.all || chosen.outdated) {
+		several := chosen.all || chosen.outdated
+		if !several {
+			args = asSidecar(args)
+		}
+		if named := len(args) > 1; named == several {
 			return errors.New("name network namespaces or say --all, one of the two")
 		}
 		if chosen.parallel < 1 {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -41,8 +40,9 @@ JSON. The service need not be defined any more.`,
 	command.Flags().VarP(&lines, "lines", "n", "only the last `NUMBER` of lines (default all)")
 	command.RunE = func(command *cobra.Command, args []string) error {
 		args = asSidecar(args)
-		service := strings.TrimSuffix(args[0], ".service")
-		if err := c.hasLogs(command.Context(), service); err != nil {
+		_, set := generator.Render("/")
+		service, err := c.logged(command.Context(), &set, args[0])
+		if err != nil {
 			return err
 		}
 		journalctl := []string{}
@@ -64,7 +64,7 @@ JSON. The service need not be defined any more.`,
 		show.Cancel = func() error { return show.Process.Signal(os.Interrupt) }
 		show.WaitDelay = time.Second
 		show.Stdin, show.Stdout, show.Stderr = os.Stdin, os.Stdout, os.Stderr
-		err := show.Run()
+		err = show.Run()
 		if seenEnough(command.Context(), err) {
 			return nil
 		}
@@ -81,17 +81,20 @@ JSON. The service need not be defined any more.`,
 	return command
 }
 
-// hasLogs returns an error where there is no such service and never was, as far
-// as the journal goes back.
-func (c *control) hasLogs(ctx context.Context, name string) error {
-	_, set := generator.Render("/")
-	_, err := c.find(&set, name)
-	if err == nil || slices.ContainsFunc(set.Broken, func(b conf.Broken) bool { return b.Name == name }) {
-		return nil
+// logged returns the name by which a service is in the journal: an error where
+// there is no such service and never was, as far as the journal goes back.
+func (c *control) logged(ctx context.Context, set *conf.Set, name string) (string, error) {
+	switch service, broken := lookUp(set, name); {
+	case service != nil:
+		return service.Name, nil
+	case broken != nil:
+		return lastName(broken), nil
 	}
+	_, err := c.find(set, name)
+	name = strings.TrimSuffix(name, ".service")
 	left, journalErr := journal.Read(ctx, journal.Query{Lines: 1, Matches: []string{"SERVICE=" + name}})
 	if journalErr != nil || len(left) > 0 {
-		return nil // journalctl says the same
+		return name, nil // journalctl says the same
 	}
-	return &failure{exitUnknown, fmt.Errorf("%w; and nothing in the journal is of that name", err)}
+	return "", &failure{exitUnknown, fmt.Errorf("%w; and nothing in the journal is of that name", err)}
 }

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -247,27 +248,42 @@ func asSidecar(args []string) []string {
 	return []string{service, netns}
 }
 
-func (c *control) find(set *conf.Set, name string) (*conf.Service, error) {
-	for i := range set.Services { // one may be called x.service
-		if set.Services[i].Name == name {
-			return &set.Services[i], nil
+// lookUp returns the service of a name or, if its definition is broken, that.
+func lookUp(set *conf.Set, name string) (*conf.Service, *conf.Broken) {
+	for _, name := range []string{name, strings.TrimSuffix(name, ".service")} { // one may be called x.service
+		for i := range set.Services {
+			if set.Services[i].Name == name {
+				return &set.Services[i], nil
+			}
+		}
+		for i := range set.Broken {
+			if broken := &set.Broken[i]; broken.Name == name || broken.Service == name && name != "" {
+				return nil, broken
+			}
 		}
 	}
+	return nil, nil
+}
+
+// lastName returns the name of a service whose definition is broken: that which
+// its sidecars have.
+func lastName(broken *conf.Broken) string { return cmp.Or(broken.Service, broken.Name) }
+
+func (c *control) find(set *conf.Set, name string) (*conf.Service, error) {
+	service, broken := lookUp(set, name)
 	name = strings.TrimSuffix(name, ".service")
+	switch {
+	case service != nil:
+		return service, nil
+	case broken != nil:
+		return nil, fmt.Errorf("the definition of %s is broken; see: %s", name, c.hint("check "+broken.Source))
+	}
 	if sidecar := asSidecar([]string{name}); len(sidecar) == 2 {
 		return nil, fmt.Errorf("there is no service %s; a sidecar is named by service and network namespace: %s", name, strings.Join(sidecar, " "))
 	}
 	var known []string
 	for i := range set.Services {
-		if set.Services[i].Name == name {
-			return &set.Services[i], nil
-		}
 		known = append(known, set.Services[i].Name)
-	}
-	for _, broken := range set.Broken {
-		if broken.Name == name || broken.Service == name {
-			return nil, fmt.Errorf("the definition of %s is broken; see: %s", name, c.hint("check "+broken.Source))
-		}
 	}
 	if len(known) == 0 && len(set.Broken) == 0 {
 		return nil, fmt.Errorf("there is no service %s: there is no definition in %s", name, c.adminDir())

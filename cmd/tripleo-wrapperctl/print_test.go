@@ -187,6 +187,31 @@ func TestAdviseService(t *testing.T) {
 	}
 }
 
+// A service is found by its name, with .service or without, and by the name that
+// it had before its definition was broken.
+func TestLookUp(t *testing.T) {
+	set := &conf.Set{
+		Services: []conf.Service{{Name: "x"}, {Name: "x.service"}, {Name: "y"}},
+		Broken:   []conf.Broken{{Name: "broken", Service: "haproxy"}, {Name: "y.service"}, {Name: "nameless"}},
+	}
+	c := &control{systemd: &manager.Manager{}, root: "/"}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, test := range []struct{ name, logged string }{
+		{"x", "x"}, {"x.service", "x.service"}, {"x.service.service", "x.service"}, {"y", "y"}, {"y.service", "y.service"},
+		{"haproxy", "haproxy"}, {"haproxy.service", "haproxy"}, {"broken", "haproxy"}, {"nameless.service", "nameless"},
+	} {
+		if got, err := c.logged(ctx, set, test.name); err != nil || got != test.logged {
+			t.Errorf("%s is %q in the journal, error %v, want %q", test.name, got, err, test.logged)
+		}
+	}
+	for _, name := range []string{"", ".service", "z", "x@n"} {
+		if service, broken := lookUp(set, name); service != nil || broken != nil {
+			t.Errorf("%q is %v, %v", name, service, broken)
+		}
+	}
+}
+
 // What could not be found out looks like nothing else, and ends status as what
 // is wrong does.
 func TestStatusWithoutSystemd(t *testing.T) {

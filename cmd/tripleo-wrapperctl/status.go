@@ -237,24 +237,26 @@ func logLines(entries []journal.Entry) []logLine {
 func (c *control) statusService(ctx context.Context, set *conf.Set, name string, lines int) error {
 	details := serviceDetails{Log: []logLine{}}
 	host := inventory.NewHost(c.systemd)
-	name = strings.TrimSuffix(name, ".service")
-	if i := slices.IndexFunc(set.Broken, func(b conf.Broken) bool { return b.Name == name }); i >= 0 {
-		var err error
-		details.Service, _, err = host.Broken(ctx, &set.Broken[i])
-		c.doubt(err)
-	} else {
-		service, err := c.find(set, name)
-		if err != nil {
-			states, listErr := c.systemd.List(ctx, layout.SidecarUnit(name, "*"))
-			if listErr == nil && len(states) > 0 {
-				err = fmt.Errorf("%w; %s of it left running; to stop: systemctl stop '%s'",
-					err, number(len(states), "sidecar"), layout.SidecarUnit(name, "*"))
-			}
-			return &failure{exitUnknown, err}
-		}
+	switch service, broken := lookUp(set, name); {
+	case service != nil:
+		name = service.Name
 		sidecars, err := host.Sidecars(ctx, []conf.Service{*service})
 		c.doubt(err)
 		details.Service = c.service(ctx, host, service, sidecars)
+	case broken != nil:
+		var err error
+		name = lastName(broken)
+		details.Service, _, err = host.Broken(ctx, broken)
+		c.doubt(err)
+	default:
+		_, err := c.find(set, name)
+		name = strings.TrimSuffix(name, ".service")
+		states, listErr := c.systemd.List(ctx, layout.SidecarUnit(name, "*"))
+		if listErr == nil && len(states) > 0 {
+			err = fmt.Errorf("%w; %s of it left running; to stop: systemctl stop '%s'",
+				err, number(len(states), "sidecar"), layout.SidecarUnit(name, "*"))
+		}
+		return &failure{exitUnknown, err}
 	}
 	if lines > 0 {
 		journal.Sync(ctx)

@@ -225,6 +225,7 @@ func TestControlStatus(t *testing.T) {
 	mention(t, control(t, 3, "status", s.unit(n.name)), s.name+" in "+n.name)
 	mention(t, control(t, 0, "logs", s.unit(n.name)), "asked for by process")
 	mention(t, control(t, 0, "logs", s.name+".service"), "asked for by process")
+	control(t, 0, "stop", s.unit(n.name))
 	mention(t, control(t, 4, "restart", s.unit(n.name), "--all"), "a sidecar is named by service and network namespace: "+s.name+" "+n.name)
 
 	// A socket that is away, for which nobody has to wait.
