@@ -17,6 +17,7 @@ import (
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/activator"
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/generator"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
@@ -107,24 +108,25 @@ func (c *control) sidecarsCommand(name, done string, do action, command *cobra.C
 				return fmt.Errorf("the name of network namespace %q %w", name, err)
 			}
 		}
-		services, err := c.services(args[0])
+		_, set := generator.Render(c.root)
+		service, err := c.controlled(&set, name, args[0])
 		if err != nil {
 			return err
 		}
 		host := inventory.NewHost(c.systemd)
 		if name != "stop" {
-			changed, err := host.Changed(command.Context(), &services[0])
+			changed, err := host.Changed(command.Context(), service)
 			if err != nil {
 				return failed(err)
 			}
 			if changed {
 				return failed(fmt.Errorf("the definition of %s has changed since systemd read it, so they would be %s by the old one; first: tripleo-wrapperctl reload",
-					services[0].Name, done))
+					service.Name, done))
 			}
 		}
 		var orphans []deed
 		if len(netns) == 0 {
-			sidecars, err := host.Sidecars(command.Context(), services)
+			sidecars, err := host.Sidecars(command.Context(), []conf.Service{*service})
 			if err != nil {
 				return failed(err)
 			}
@@ -140,9 +142,22 @@ func (c *control) sidecarsCommand(name, done string, do action, command *cobra.C
 				}
 			}
 		}
-		return c.each(command.Context(), &services[0], netns, orphans, chosen.parallel, done, do)
+		return c.each(command.Context(), service, netns, orphans, chosen.parallel, done, do)
 	}
 	return command
+}
+
+// controlled returns the service whose sidecars a command is for. To stop one takes
+// no more than its name, which is known where the definition is broken, too.
+func (c *control) controlled(set *conf.Set, command, name string) (*conf.Service, error) {
+	service, err := c.find(set, name)
+	if _, broken := lookUp(set, name); broken != nil && command == "stop" {
+		return &conf.Service{Name: lastName(broken)}, nil
+	}
+	if err != nil {
+		return nil, &failure{exitUnknown, err}
+	}
+	return service, nil
 }
 
 // A deed is the JSON form of what was done to one sidecar.

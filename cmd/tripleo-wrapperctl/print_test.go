@@ -212,6 +212,24 @@ func TestLookUp(t *testing.T) {
 	}
 }
 
+// What a definition says is of no matter to stop, and of much to start.
+func TestControlled(t *testing.T) {
+	set := &conf.Set{Services: []conf.Service{{Name: "a", Dir: "/s"}}, Broken: []conf.Broken{{Name: "b", Service: "haproxy", Source: "/b.toml"}}}
+	c := &control{root: "/"}
+	for _, command := range []string{"start", "stop", "restart"} {
+		if service, err := c.controlled(set, command, "a"); err != nil || service.Dir != "/s" {
+			t.Errorf("%s a: %v, error %v", command, service, err)
+		}
+		service, err := c.controlled(set, command, "b")
+		if stop := command == "stop"; stop != (err == nil) || stop && service.Name != "haproxy" {
+			t.Errorf("%s b: %v, error %v", command, service, err)
+		}
+		if _, err := c.controlled(set, command, "c"); err == nil || !strings.Contains(err.Error(), "there is no service c") {
+			t.Errorf("%s c: error %v", command, err)
+		}
+	}
+}
+
 // What could not be found out looks like nothing else, and ends status as what
 // is wrong does.
 func TestStatusWithoutSystemd(t *testing.T) {

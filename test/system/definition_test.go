@@ -171,7 +171,8 @@ func TestBrokenLooksAfterSidecars(t *testing.T) {
 		eventually(t, "the socket is stopped", func() bool { return show(t, s.name+".socket", "ActiveState") == "inactive" })
 		s.crash(n, pid)
 		pid = s.check(n)
-		must(t, "systemctl", "stop", s.unit(n.name))
+		mention(t, control(t, 4, "restart", s.name, "--all"), "the definition of "+s.name+" is broken")
+		mention(t, control(t, 0, "stop", s.name, "--all"), n.name+": stopped in ")
 		s.gone(n, pid)
 	})
 }
