@@ -126,7 +126,12 @@ func (c *control) sidecarsCommand(name, done string, do action, command *cobra.C
 		}
 		var orphans []deed
 		if len(netns) == 0 {
-			sidecars, err := host.Sidecars(command.Context(), []conf.Service{*service})
+			var sidecars []inventory.Sidecar
+			if name == "stop" { // systemd knows what runs, also where the engine does not answer
+				sidecars, err = host.Known(command.Context(), service)
+			} else {
+				sidecars, err = host.Sidecars(command.Context(), []conf.Service{*service})
+			}
 			if err != nil {
 				return failed(err)
 			}
