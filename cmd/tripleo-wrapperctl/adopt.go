@@ -52,8 +52,8 @@ over are left as they are until the agent asks for them the next time.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: c.completeServices,
 		RunE: func(command *cobra.Command, args []string) error {
-			if os.Geteuid() != 0 {
-				return failed(errors.New("only root can do that; try it with sudo"))
+			if err := needRoot(); err != nil {
+				return err
 			}
 			if undo {
 				return c.unadopt(command.Context(), strings.TrimSuffix(args[0], ".service"), dryRun)

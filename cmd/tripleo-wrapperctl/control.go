@@ -188,8 +188,8 @@ func namespaceExists(netns string) bool {
 // each does something to sidecars, several at a time, until the first failure,
 // and says which are orphans, to which it does nothing.
 func (c *control) each(ctx context.Context, service *conf.Service, netns []string, orphans []deed, parallel int, done string, do action) error {
-	if os.Geteuid() != 0 {
-		return failed(errors.New("only root can do that; try it with sudo"))
+	if err := needRoot(); err != nil {
+		return err
 	}
 	a := activator.New(units.Options(service), version.Version, journal.NewJournal(layout.ControlProgram), func(string) {})
 	defer a.Close()

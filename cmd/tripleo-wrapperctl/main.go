@@ -294,6 +294,14 @@ func (c *control) find(set *conf.Set, name string) (*conf.Service, error) {
 	return nil, fmt.Errorf("there is no service %s; there are: %s", name, strings.Join(known, ", "))
 }
 
+// needRoot returns an error for others than root.
+func needRoot() error {
+	if os.Geteuid() != 0 {
+		return failed(errors.New("only root can do that; try it with sudo"))
+	}
+	return nil
+}
+
 // number returns how many of something there are.
 func number(n int, what string) string {
 	if n == 1 {

@@ -36,8 +36,8 @@ left alone; which of them are outdated is told.`,
 		Example: "  tripleo-wrapperctl reload && tripleo-wrapperctl restart neutron-dnsmasq --outdated",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			if os.Geteuid() != 0 {
-				return failed(errors.New("only root can do that; try it with sudo"))
+			if err := needRoot(); err != nil {
+				return err
 			}
 			return c.reload(command.Context())
 		},
