@@ -59,19 +59,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	defer c.systemd.Close()
 	command := c.command()
 	command.SetArgs(args)
-	command.SetOut(stdout)
+	command.SetOut(c.stdout)
 	command.SetErr(stderr)
 	err := command.ExecuteContext(ctx)
-	var failed *failure
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &failed):
+	status := 0
+	if failed := (*failure)(nil); errors.As(err, &failed) {
 		c.complain(terminal.Bad, failed.message())
-		return failed.status
+		status = failed.status
+	} else if err != nil {
+		fmt.Fprintf(stderr, "tripleo-wrapperctl: %v; try --help\n", err)
+		return exitUsage
 	}
-	fmt.Fprintf(stderr, "tripleo-wrapperctl: %v; try --help\n", err)
-	return exitUsage
+	if lost := c.stdout.Err(); lost != nil && !errors.Is(err, lost) {
+		c.complain(terminal.Bad, "writing the output: "+lost.Error())
+		status = cmp.Or(status, exitError)
+	}
+	return status
 }
 
 // seenEnough tells whether a command that goes on until Ctrl-C has come to its
@@ -96,6 +99,7 @@ type failure struct {
 }
 
 func (f *failure) Error() string { return f.message() }
+func (f *failure) Unwrap() error { return f.err }
 
 func (f *failure) message() string {
 	if f.err == nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -309,6 +310,29 @@ func TestSummarize(t *testing.T) {
 		err := summarize(deeds, "restarted", "a")
 		if got := fmt.Sprint(err); err == nil && test.want != "" || err != nil && got != test.want {
 			t.Errorf("%v: error %v, want %q", test.done, err, test.want)
+		}
+	}
+}
+
+// An answer that does not get where it is to go is none.
+func TestLostOutput(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	root := t.TempDir()
+	file := filepath.Join(root, "vars.yml")
+	if err := os.WriteFile(file, []byte("tripleo_systemd_wrapper_service_name: a\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"convert", file}, {"convert", "--json", file}, {"check", "--root=" + root}, {"check", "--json", "--root=" + root}, {"--help"},
+	} {
+		var complaints strings.Builder
+		status := run(context.Background(), args, full, &complaints)
+		if status != exitError || strings.Count(complaints.String(), "no space left on device") != 1 {
+			t.Errorf("%q: exit status %d\n%s", args, status, complaints.String())
 		}
 	}
 }

@@ -19,6 +19,7 @@ type Terminal struct {
 	io.Writer
 	width   int // in columns; 0 where lines may have any length
 	colours bool
+	err     error
 }
 
 // New returns the terminal that w is, if it is one. Colours are left out where
@@ -37,8 +38,23 @@ func New(w io.Writer) *Terminal {
 	return t
 }
 
+// Write implements io.Writer.
+func (t *Terminal) Write(text []byte) (int, error) {
+	n, err := t.Writer.Write(text)
+	if t.err == nil {
+		t.err = err
+	}
+	return n, err
+}
+
+// Err returns the first error of writing, which those who print lines do not look
+// at.
+func (t *Terminal) Err() error { return t.err }
+
 // Onto returns a terminal like this one whose output is kept in w.
-func (t *Terminal) Onto(w io.Writer) *Terminal { return &Terminal{w, t.width, t.colours} }
+func (t *Terminal) Onto(w io.Writer) *Terminal {
+	return &Terminal{Writer: w, width: t.width, colours: t.colours}
+}
 
 // Height returns how many lines the terminal has now, or a usual number.
 func (t *Terminal) Height() int {
