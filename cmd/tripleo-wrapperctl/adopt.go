@@ -55,6 +55,7 @@ over are left as they are until the agent asks for them the next time.`,
 			if err := needRoot(); err != nil {
 				return err
 			}
+			goOn()
 			if undo {
 				return c.unadopt(command.Context(), strings.TrimSuffix(args[0], ".service"), dryRun)
 			}

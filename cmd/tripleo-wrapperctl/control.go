@@ -191,6 +191,7 @@ func (c *control) each(ctx context.Context, service *conf.Service, netns []strin
 	if err := needRoot(); err != nil {
 		return err
 	}
+	goOn()
 	a := activator.New(units.Options(service), version.Version, journal.NewJournal(layout.ControlProgram), func(string) {})
 	defer a.Close()
 	var (
@@ -299,6 +300,7 @@ type syncResult struct {
 }
 
 func (c *control) sync(ctx context.Context, services []conf.Service) error {
+	goOn()
 	results := []syncResult{}
 	var errs []error
 	for _, service := range services {

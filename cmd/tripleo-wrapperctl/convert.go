@@ -109,6 +109,7 @@ func convertFile(name string) ([]convert.Definition, error) {
 // writeDefinitions writes each definition to a file of its own. A file that is
 // there is left as it is.
 func (c *control) writeDefinitions(definitions []converted, dir string) error {
+	goOn()
 	if err := os.MkdirAll(dir, 0o755); err != nil { // #nosec G301 -- no secrets; check reads them as anybody
 		return fmt.Errorf("making the directory of --output: %w", err)
 	}

@@ -298,6 +298,10 @@ func (c *control) find(set *conf.Set, name string) (*conf.Service, error) {
 	return nil, fmt.Errorf("there is no service %s; there are: %s", name, strings.Join(known, ", "))
 }
 
+// goOn has a command that changes things go on to its end when nobody reads what it
+// says any more. Go ends a program by SIGPIPE then, unless it asks for that.
+func goOn() { signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) }
+
 // needRoot returns an error for others than root.
 func needRoot() error {
 	if os.Geteuid() != 0 {

@@ -4,9 +4,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -333,6 +335,36 @@ func TestLostOutput(t *testing.T) {
 		status := run(context.Background(), args, full, &complaints)
 		if status != exitError || strings.Count(complaints.String(), "no space left on device") != 1 {
 			t.Errorf("%q: exit status %d\n%s", args, status, complaints.String())
+		}
+	}
+}
+
+// Who changes things does all of it, though nobody reads of it any more.
+func TestGoOn(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "play.yml")
+	text := "- hosts: all\n  tasks:\n"
+	for _, name := range []string{"a", "b"} {
+		text += "    - include_role: {name: tripleo-systemd-wrapper}\n      vars: {tripleo_systemd_wrapper_service_name: " + name + "}\n"
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer write.Close()
+	read.Close()
+	command := exec.Command("tripleo-wrapperctl", "convert", "--output="+dir, file)
+	command.Stdout = write
+	var exit *exec.ExitError
+	if err := command.Run(); !errors.As(err, &exit) || exit.ExitCode() != exitError {
+		t.Errorf("error %v, want exit status %d", err, exitError)
+	}
+	for _, name := range []string{"a.toml", "b.toml"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -39,6 +39,7 @@ left alone; which of them are outdated is told.`,
 			if err := needRoot(); err != nil {
 				return err
 			}
+			goOn()
 			return c.reload(command.Context())
 		},
 	}
