@@ -120,8 +120,7 @@ func (c *control) sidecarsCommand(name, done string, do action, command *cobra.C
 				return failed(err)
 			}
 			if changed {
-				return failed(fmt.Errorf("the definition of %s has changed since systemd read it, so they would be %s by the old one; first: tripleo-wrapperctl reload",
-					service.Name, done))
+				return failed(c.notYet(command.Context(), service.Name, done))
 			}
 		}
 		var orphans []deed
@@ -150,6 +149,17 @@ func (c *control) sidecarsCommand(name, done string, do action, command *cobra.C
 		return c.each(command.Context(), service, netns, orphans, chosen.parallel, done, do)
 	}
 	return command
+}
+
+// notYet is the error of what is to be done by a definition that systemd has not
+// read as it is now.
+func (c *control) notYet(ctx context.Context, service, done string) error {
+	socket, err := c.systemd.State(ctx, layout.SocketUnit(service))
+	if err == nil && socket.LoadState == "not-found" {
+		return fmt.Errorf("the definition of %s is not in use yet, so nothing of it can be %s; first: tripleo-wrapperctl reload", service, done)
+	}
+	return fmt.Errorf("the definition of %s has changed since systemd read it, so they would be %s by the old one; first: tripleo-wrapperctl reload",
+		service, done)
 }
 
 // controlled returns the service whose sidecars a command is for. To stop one takes

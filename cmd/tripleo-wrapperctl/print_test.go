@@ -176,9 +176,9 @@ func TestAdviseService(t *testing.T) {
 		{"spool waits", func(s *inventory.Service) { s.Spooled = 2 }, "2 requests in the spool"},
 		{"spool is being served", func(s *inventory.Service) { s.Spooled, s.Activator = 2, "active" }, ""},
 		{"activator failed", func(s *inventory.Service) { s.Activator = "failed" }, "journalctl -u a.service"},
-		{"not ours", func(s *inventory.Service) { s.Sidecars = map[inventory.State]int{inventory.NotOurs: 1} }, "1 container made by hand"},
+		{"not ours", func(s *inventory.Service) { s.Sidecars = map[inventory.State]int{inventory.NotOurs: 1} }, "somebody made 1 container by hand"},
 		{"failed", func(s *inventory.Service) { s.Sidecars = map[inventory.State]int{inventory.Failed: 1} }, "1 sidecar did not start"},
-		{"again and again", func(s *inventory.Service) { s.Sidecars = map[inventory.State]int{inventory.Restarting: 2} }, "2 sidecars ending"},
+		{"again and again", func(s *inventory.Service) { s.Sidecars = map[inventory.State]int{inventory.Restarting: 2} }, "2 sidecars ended unasked, and will be brought back; "},
 	}
 	for _, test := range tests {
 		s := well

@@ -79,7 +79,15 @@ func (c *control) reload(ctx context.Context) error {
 			c.say("%s: %s left running; to stop: systemctl stop '%s'", name, number(len(states), "sidecar"), layout.SidecarUnit(name, "*"))
 		}
 	}
+	target, err := c.systemd.State(ctx, layout.Target)
+	if err == nil && !target.Active() && len(set.Services) > 0 {
+		err = fmt.Errorf("no service is started, since %s is not; to start all: systemctl enable --now %[1]s", layout.Target)
+	}
+	errs = append(errs, err)
 	for i := range set.Services {
+		if !target.Active() {
+			break
+		}
 		did, err := c.startService(ctx, &set.Services[i], before, after)
 		errs = append(errs, err)
 		switch did {
@@ -237,13 +245,6 @@ func (c *control) reportBroken(ctx context.Context, name string) error {
 // startService sees to it that a service takes requests as its definition says,
 // and says what that took.
 func (c *control) startService(ctx context.Context, service *conf.Service, before, after map[string]string) (did string, err error) {
-	target, err := c.systemd.State(ctx, layout.Target)
-	if err != nil {
-		return "", err
-	}
-	if !target.Active() {
-		return "", fmt.Errorf("%s is not started, since %s is not; to start all: systemctl enable --now %s", service.Name, layout.Target, layout.Target)
-	}
 	socket, path, server := layout.SocketUnit(service.Name), layout.PathUnit(service.Name), layout.ServiceUnit(service.Name)
 	old, known := before[socket]
 	watch, err := c.systemd.State(ctx, path)

@@ -372,11 +372,11 @@ func adviseService(s *inventory.Service) []string {
 		add("%s did not start; for the reason: tripleo-wrapperctl status %s NETNS", number(n, "sidecar"), s.Service)
 	}
 	if s.Sidecars[inventory.NotOurs] > 0 {
-		add("%s made by hand with the name of a sidecar; the next request for that sidecar replaces it",
+		add("somebody made %s by hand with the name of a sidecar; the next request for that sidecar replaces it",
 			number(s.Sidecars[inventory.NotOurs], "container"))
 	}
 	if n := s.Sidecars[inventory.Restarting]; n > 0 {
-		add("%s ending by itself again and again; for the reason: tripleo-wrapperctl status %s NETNS", number(n, "sidecar"), s.Service)
+		add("%s ended unasked, and will be brought back; for the reason: tripleo-wrapperctl status %s NETNS", number(n, "sidecar"), s.Service)
 	}
 	return advice
 }

@@ -56,7 +56,7 @@ func Kill(args []string, stderr io.Writer) int {
 		return exitUsage
 	}
 	if flags.NArg() != 2 {
-		complain(stderr, "kill: takes a signal and a pid, such as 9 1234, got %d arguments", flags.NArg())
+		complain(stderr, "kill: takes two arguments, a signal and a pid, such as 9 1234; got %d", flags.NArg())
 		return exitUsage
 	}
 	signal, err := parseSignal(flags.Arg(0))

@@ -111,7 +111,7 @@ func TestControlList(t *testing.T) {
 				if got := s.list()[n.name]; got.State != "not ours" {
 					t.Errorf("made by hand: %+v", got)
 				}
-				mention(t, control(t, 1, "status", s.name), "made by hand")
+				mention(t, control(t, 1, "status", s.name), "somebody made 1 container by hand")
 				mention(t, control(t, 3, "status", s.name, n.name), "podman rm --force "+s.name+"-"+n.name)
 			}
 			s.start(n)
@@ -554,6 +554,7 @@ func TestControlReload(t *testing.T) {
 		}
 		s.check(moved)
 		s.write(dnsmasq)
+		mention(t, control(t, 1, "start", s.name, "--all"), "the definition of "+s.name+" is not in use yet", "first: tripleo-wrapperctl reload")
 		mention(t, control(t, 0, "reload"), s.name+": started its socket")
 	}
 	s.start(moved)
