@@ -29,8 +29,9 @@ type Finding struct {
 	Message string // what is wrong, and what to do
 }
 
-// unitDirs is where units are found before generated ones (systemd.unit(5)).
-var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system"}
+// unitDirs is where units are found before generated ones (systemd.unit(5)), and
+// before those the masks of an adoption.
+var unitDirs = []string{layout.MaskFile(""), "/etc/systemd/system", "/run/systemd/system"}
 
 // Check looks for what is in the way of a service, one of all those. Without root's rights, the
 // images of the host cannot be looked for, and neither can what is in directories
@@ -149,6 +150,9 @@ func shadows(s *conf.Service, dirs []string) []Finding {
 			case errors.Is(err, fs.ErrNotExist) || hidden(err):
 			case err != nil:
 				findings = append(findings, Finding{"", true, err.Error()})
+			case target == os.DevNull && path.Base(dir) == path.Base(layout.MaskFile("")):
+				findings = append(findings, Finding{"", true, fmt.Sprintf("%s is masked by an adoption, which is under way or was interrupted; to have it done: tripleo-wrapperctl adopt %s",
+					unit, s.Name)})
 			case target == os.DevNull:
 				findings = append(findings, Finding{"", true, fmt.Sprintf("%s is masked, so it never runs; to undo that: systemctl unmask%s %[1]s; then: tripleo-wrapperctl reload",
 					unit, runtimeOption(dir))})

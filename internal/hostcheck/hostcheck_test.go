@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 )
 
 func write(t *testing.T, name, text string) {
@@ -39,16 +40,25 @@ func expect(t *testing.T, got []Finding, want ...string) {
 }
 
 func TestShadows(t *testing.T) {
-	etc, run := t.TempDir(), t.TempDir()
+	etc, run, control := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), filepath.Base(unitDirs[0]))
 	s := &conf.Service{Name: "a"}
-	expect(t, shadows(s, []string{etc, run}))
+	expect(t, shadows(s, []string{control, etc, run}))
 	write(t, filepath.Join(etc, "a.path"), "[Path]\n")
 	write(t, filepath.Join(etc, "a.path.d", "override.conf"), "[Path]\n")
 	write(t, filepath.Join(etc, "b.service"), "")
-	if err := os.Symlink("/dev/null", filepath.Join(run, "a@.service")); err != nil {
+	if err := os.Mkdir(control, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, shadows(s, []string{etc, run}), "!"+etc+"/a.path takes the place", "!a@.service is masked")
+	for _, mask := range []string{filepath.Join(run, "a@.service"), filepath.Join(control, "a.socket")} {
+		if err := os.Symlink("/dev/null", mask); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, shadows(s, []string{control, etc, run}), "!a.socket is masked by an adoption, which is under way or was interrupted; to have it done: tripleo-wrapperctl adopt a",
+		"!"+etc+"/a.path takes the place", "!a@.service is masked, so it never runs; to undo that: systemctl unmask a@.service")
+	if unitDirs[0] != filepath.Dir(layout.MaskFile("a.socket")) {
+		t.Errorf("%s is not where an adoption makes its masks", unitDirs[0])
+	}
 }
 
 func TestKillScripts(t *testing.T) {

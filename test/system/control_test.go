@@ -6,6 +6,7 @@ package system
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -292,6 +293,21 @@ func TestControlStatusFaults(t *testing.T) {
 		eventually(t, "the path unit is back", func() bool { return show(t, s.name+".path", "ActiveState") == "active" })
 		control(t, 0, "status", s.name)
 	}
+
+	// An adoption was killed, which had masked it.
+	mask := filepath.Join("/run/systemd/system.control", s.name+".path")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(mask), 0o755), os.Symlink(os.DevNull, mask)); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(mask)
+	must(t, "systemctl", "daemon-reload")
+	must(t, "systemctl", "stop", s.name+".path")
+	mention(t, control(t, 1, "status", s.name), "masked, so that it never runs: "+s.name+".path", "tripleo-wrapperctl check "+s.file())
+	adopt := "tripleo-wrapperctl adopt " + s.name
+	mention(t, control(t, 1, "check", s.file()), s.name+".path is masked by an adoption", "to have it done: "+adopt)
+	must(t, "sh", "-c", adopt)
+	control(t, 0, "check", s.file())
+	control(t, 0, "status", s.name)
 }
 
 // What cannot be found out is said, and is no mistake of the caller's.
