@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,6 +40,12 @@ const (
 // lastSignal is the largest number of a signal (signal(7): SIGRTMAX).
 const lastSignal = 64
 
+// holding are the signals that only hold a process up. Neutron sends none of them,
+// and a helper that is held up serves nobody. Beside it there are the container
+// tool's own processes in the control group of its unit, which may have locked what
+// all containers of the host need.
+var holding = []unix.Signal{unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
+
 func (a *Activator) serveSignal(ctx context.Context, conn *net.UnixConn, parameters json.RawMessage) (any, error) {
 	var request protocol.Signal
 	if err := varlink.ReadParameters(parameters, &request); err != nil {
@@ -50,12 +57,20 @@ func (a *Activator) serveSignal(ctx context.Context, conn *net.UnixConn, paramet
 	if request.PID <= 0 {
 		return nil, varlink.InvalidParameter("pid")
 	}
+	peer, err := caller(conn)
+	if err != nil {
+		return nil, err
+	}
+	if signal := unix.Signal(request.Signal); slices.Contains(holding, signal) {
+		err := failure(protocol.ErrorFailed, protocol.Failure{
+			Message: fmt.Sprintf("process %d gets no %s, which would hold it up and not end it; to end it, send TERM or KILL",
+				request.PID, unix.SignalName(signal)),
+		})
+		a.refused(a.requestLog(request.ID, ""), peer, reason(err), journal.Result, journal.Refused)
+		return nil, err
+	}
 	signaled, err := a.signal(ctx, &request)
 	if errorName(err) == protocol.ErrorNotASidecar {
-		peer, peerErr := caller(conn)
-		if peerErr != nil {
-			return nil, peerErr
-		}
 		// No more than worth a line: a kill script asks all services of its
 		// service_dir.
 		who, cgroup := describe(peer)

@@ -3,10 +3,15 @@
 package activator
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,5 +102,50 @@ func TestStopLate(t *testing.T) {
 	a.stopLate(ctx, os.NewFile(uintptr(fd), "pidfd"), "n", 1, slog.New(slog.DiscardHandler))
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it was waited for after the end of the activator, for %v", took)
+	}
+}
+
+// connection returns one end of a connection that this process made.
+func connection(t *testing.T) *net.UnixConn {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends [2]net.Conn
+	for i, fd := range fds {
+		file := os.NewFile(uintptr(fd), "socket")
+		ends[i], err = net.FileConn(file)
+		file.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ends[i].Close() })
+	}
+	return ends[0].(*net.UnixConn)
+}
+
+// No process is held up by a signal, whosever it is: it may have locked something.
+func TestSignalsThatHoldUp(t *testing.T) {
+	var logged bytes.Buffer
+	a := &Activator{service: &options.Service{Name: "test"}, log: slog.New(slog.NewTextHandler(&logged, nil))}
+	conn := connection(t)
+	for signal, name := range map[unix.Signal]string{
+		unix.SIGSTOP: "SIGSTOP", unix.SIGTSTP: "SIGTSTP", unix.SIGTTIN: "SIGTTIN", unix.SIGTTOU: "SIGTTOU",
+	} {
+		logged.Reset()
+		_, err := a.serveSignal(t.Context(), conn, json.RawMessage(fmt.Sprintf(`{"pid":%d,"signal":%d}`, os.Getpid(), signal)))
+		if errorName(err) != protocol.ErrorFailed || !strings.Contains(reason(err), "gets no "+name+",") {
+			t.Errorf("%s: error %v", name, err)
+		}
+		if want := fmt.Sprintf("refused process %d of uid %d", os.Getpid(), os.Getuid()); !strings.Contains(logged.String(), want) {
+			t.Errorf("%s: logged %q, want %q in it", name, &logged, want)
+		}
+	}
+	for _, signal := range []unix.Signal{0, unix.SIGHUP, unix.SIGKILL, unix.SIGTERM, unix.SIGCONT} {
+		_, err := a.serveSignal(t.Context(), conn, json.RawMessage(fmt.Sprintf(`{"pid":%d,"signal":%d}`, os.Getpid(), signal)))
+		if errorName(err) != protocol.ErrorNotASidecar {
+			t.Errorf("signal %d: error %v", signal, err)
+		}
 	}
 }

@@ -53,6 +53,8 @@ var attacks = []attack{
 		"refused, `NotASidecar`; the line in the journal names the caller's control group", attackOtherSidecar, ""},
 	{"signal a process of the host",
 		"refused, `NotASidecar`", attackHostProcess, ""},
+	{"hold up a process of a sidecar, or conmon, by STOP, TSTP, TTIN or TTOU",
+		"refused, `Failed`", attackHolding, ""},
 	{"have a signal reach whoever got the pid of a sidecar that ended between check and signal",
 		"`No such process`; the pidfd is that of the one that was checked", attackRecycledPID, byStrace},
 	{"ask at the socket for a sidecar in another network namespace than the caller's",
@@ -262,6 +264,26 @@ func attackHostProcess(t *testing.T) {
 	}
 	if !alive(sleep.Process.Pid) {
 		t.Error("the process is gone")
+	}
+}
+
+func attackHolding(t *testing.T) {
+	s := define(t, "podman", dnsmasq)
+	agent := s.agent(t)
+	n := s.netns()
+	pid := s.start(n)
+	conmon, err := strconv.Atoi(show(t, s.unit(n.name), "MainPID"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range []int{pid, conmon} {
+		for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU} {
+			reply, name := agent.tell("", "Signal", fmt.Sprintf(`{"pid":%d,"signal":%d}`, pid, signal))
+			refuses(t, "Failed", reply, name)
+		}
+		if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err != nil || strings.Contains(string(status), "\nState:\tT") {
+			t.Errorf("process %d: error %v\n%s", pid, err, status)
+		}
 	}
 }
 
