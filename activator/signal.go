@@ -90,7 +90,7 @@ func (a *Activator) signal(serving context.Context, request *protocol.Signal) (*
 	case err != nil:
 		return nil, fmt.Errorf("opening process %d: %w", request.PID, err)
 	}
-	process := os.NewFile(uintptr(pidfd), "pidfd")
+	process := openProcess(pidfd)
 	defer func() {
 		if process != nil {
 			_ = process.Close()
@@ -130,12 +130,12 @@ func (a *Activator) signal(serving context.Context, request *protocol.Signal) (*
 
 	switch signal {
 	case unix.SIGKILL:
-		if !awaitExit(ctx, pidfd, killWait) {
+		if !awaitExit(ctx, process, killWait) {
 			return nil, fmt.Errorf("process %[1]d of %[2]s is still there %[3]v after SIGKILL; "+
 				"what it waits for in the kernel: cat /proc/%[1]d/stack", request.PID, unit, killWait)
 		}
 	case unix.SIGTERM:
-		if !awaitExit(ctx, pidfd, termWait) {
+		if !awaitExit(ctx, process, termWait) {
 			if main != 0 && a.late.add(main, time.Now().Add(lateWait)) {
 				late := process
 				process = nil
@@ -198,7 +198,7 @@ func (l *lateEnds) remove(pid int) {
 // finds it gone and sends no other. It closes the process.
 func (a *Activator) stopLate(ctx context.Context, process *os.File, netns string, main int, log *slog.Logger) {
 	defer process.Close()
-	for left := a.late.left(main); !awaitExit(ctx, int(process.Fd()), left); {
+	for left := a.late.left(main); !awaitExit(ctx, process, left); {
 		if left = a.late.left(main); left <= 0 || ctx.Err() != nil {
 			return
 		}
@@ -247,25 +247,33 @@ func (a *Activator) stopKilled(ctx context.Context, netns string, main int) erro
 	return a.stop(ctx, unit)
 }
 
-// awaitExit waits for the end of a process; it says whether it came.
-func awaitExit(ctx context.Context, pidfd int, limit time.Duration) bool {
-	deadline := time.Now().Add(limit)
-	for ctx.Err() == nil {
-		left := time.Until(deadline)
-		if left <= 0 {
-			return false
-		}
-		// In slices, so that the end of ctx is seen.
-		ms := int(min(left, time.Second).Milliseconds()) + 1
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, ms) // #nosec G115 -- a descriptor is a C int
-		if err == nil && n > 0 {
-			return true
-		}
-		if err != nil && err != unix.EINTR {
-			return false
-		}
+// openProcess makes a file of a pidfd. One that does not block is waited for without
+// a thread.
+func openProcess(pidfd int) *os.File {
+	_ = unix.SetNonblock(pidfd, true) // never fails for a descriptor that is open
+	return os.NewFile(uintptr(pidfd), "pidfd")
+}
+
+// awaitExit waits for the end of a process; it says whether it came. Thousands
+// may be waited for at a time.
+func awaitExit(ctx context.Context, process *os.File, limit time.Duration) bool {
+	raw, err := process.SyscallConn()
+	if err == nil {
+		err = process.SetReadDeadline(time.Now().Add(limit))
 	}
-	return false
+	if err != nil {
+		return false
+	}
+	stop := context.AfterFunc(ctx, func() { _ = process.SetReadDeadline(time.Now()) }) // fails if closed
+	defer stop()
+	ended := false
+	// Its error is that of the deadline.
+	_ = raw.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) // #nosec G115 -- a descriptor is a C int
+		ended = err == nil && n > 0
+		return ended
+	})
+	return ended
 }
 
 // noSuchProcess is the error for a process that is gone. Neutron looks for

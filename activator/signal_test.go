@@ -10,8 +10,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -147,5 +149,56 @@ func TestSignalsThatHoldUp(t *testing.T) {
 		if errorName(err) != protocol.ErrorNotASidecar {
 			t.Errorf("signal %d: error %v", signal, err)
 		}
+	}
+}
+
+// Whoever is waited for takes no thread, and its end is seen at once.
+func TestAwaitExit(t *testing.T) {
+	command := exec.Command("sleep", "1000")
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = command.Wait() }) // it is killed below
+	process := func() *os.File {
+		pidfd, err := unix.PidfdOpen(command.Process.Pid, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := openProcess(pidfd)
+		t.Cleanup(func() { file.Close() })
+		return file
+	}
+	one := process()
+	if began := time.Now(); awaitExit(t.Context(), one, 20*time.Millisecond) || time.Since(began) < 20*time.Millisecond {
+		t.Errorf("it has ended, after %v", time.Since(began))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if began := time.Now(); awaitExit(ctx, one, time.Minute) || time.Since(began) > 10*time.Second {
+		t.Errorf("the end of the context was not seen, but after %v", time.Since(began))
+	}
+
+	const many = 300
+	var waiting sync.WaitGroup
+	seen := make([]bool, many)
+	for i := range seen {
+		file := process()
+		waiting.Go(func() { seen[i] = awaitExit(t.Context(), file, time.Minute) })
+	}
+	time.Sleep(200 * time.Millisecond) // until they wait
+	if threads, err := os.ReadDir("/proc/self/task"); err != nil || len(threads) > many/4 {
+		t.Errorf("%d threads wait for %d processes, error %v", len(threads), many, err)
+	}
+	if err := command.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	waiting.Wait()
+	for i := range seen {
+		if !seen[i] {
+			t.Fatalf("the end of process %d of %d was not seen", i, many)
+		}
+	}
+	if !awaitExit(t.Context(), one, time.Minute) { // that was waited for before
+		t.Error("the end was not seen")
 	}
 }
