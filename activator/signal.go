@@ -125,7 +125,9 @@ func (a *Activator) signal(serving context.Context, request *protocol.Signal) (*
 	}
 	log := a.requestLog(request.ID, netns).With(journal.PID, request.PID)
 	name := cmp.Or(unix.SignalName(signal), fmt.Sprintf("signal %d", request.Signal))
-	log.Info(fmt.Sprintf("sent %s to process %d", name, request.PID))
+	if signal != 0 { // which only asks whether the process is there, and does nothing to it
+		log.Info(fmt.Sprintf("sent %s to process %d", name, request.PID))
+	}
 	reply := &protocol.Signaled{Netns: netns, Unit: unit}
 
 	switch signal {

@@ -425,6 +425,9 @@ func attackOtherNamespace(t *testing.T) {
 	if !alive(pid) {
 		t.Error("the sidecar is gone")
 	}
+	if log := s.logged(); strings.Contains(log, "sent signal 0") {
+		t.Errorf("a signal that does nothing is in the journal:\n%s", log)
+	}
 }
 
 func attackNoName(t *testing.T) {
