@@ -43,6 +43,9 @@ const (
 	// make all of them slow: a start of Podman takes a tenth of a second of
 	// CPU time and some 50 MB of memory.
 	maxStarts = 32
+	// maxLooks is how many calls of List and Sync are served at a time, each of
+	// which has systemd look through its units.
+	maxLooks = 4
 	// maxConnections is how many clients are listened to at a time; further
 	// ones wait in the socket's backlog. It is more than a burst of a whole
 	// host has, and few enough to have file descriptors for.
@@ -77,6 +80,7 @@ type Activator struct {
 	locks  locks         // per network namespace
 	starts chan struct{} // one entry for each start under way
 	runs   chan struct{} // one entry for each control command under way
+	looks  chan struct{} // one entry for each call of List and Sync under way
 	room   *varlink.Room // for requests
 
 	began  time.Time
@@ -84,7 +88,11 @@ type Activator struct {
 	busy   atomic.Int64   // how many those are
 	quiet  atomic.Int64   // when busy became 0, as a time.Duration since began
 	spools taken
-	late   lateEnds
+	late   lateEnds // main processes that are waited for after the answer
+	// orphans are network namespaces whose sidecars are about to be stopped, and
+	// forgetting is held by what removes what was kept of such.
+	orphans    set
+	forgetting sync.Mutex
 	// refusals are those that callers could fill the journal with.
 	refusals refusals
 }
@@ -103,6 +111,7 @@ func New(service *options.Service, version string, log *slog.Logger, notify func
 		processes: processes.Service{Name: service.Name, Container: service.Container},
 		starts:    make(chan struct{}, maxStarts),
 		runs:      make(chan struct{}, maxRuns),
+		looks:     make(chan struct{}, maxLooks),
 		room:      varlink.NewRoom(maxHeld),
 		locks:     locks{file: layout.LockFile(service.Name)},
 	}

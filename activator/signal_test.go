@@ -88,7 +88,7 @@ func TestStopLate(t *testing.T) {
 	last := began.Add(time.Second)
 	a.late.add(1, began.Add(500*time.Millisecond))
 	time.AfterFunc(100*time.Millisecond, func() { a.late.add(1, last) })
-	a.stopLate(t.Context(), os.NewFile(uintptr(fd), "pidfd"), "n", 1, slog.New(slog.DiscardHandler))
+	a.stopLate(t.Context(), openProcess(fd), "n", 1, slog.New(slog.DiscardHandler))
 	if early := time.Until(last); early > 0 {
 		t.Errorf("it was not waited for any more %v before the last deadline", early)
 	}
@@ -101,7 +101,7 @@ func TestStopLate(t *testing.T) {
 	cancel() // as when the activator ends
 	began = time.Now()
 	a.late.add(1, began.Add(time.Minute))
-	a.stopLate(ctx, os.NewFile(uintptr(fd), "pidfd"), "n", 1, slog.New(slog.DiscardHandler))
+	a.stopLate(ctx, openProcess(fd), "n", 1, slog.New(slog.DiscardHandler))
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it was waited for after the end of the activator, for %v", took)
 	}

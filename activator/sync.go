@@ -21,6 +21,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/protocol"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/spool"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/varlink"
@@ -52,6 +53,11 @@ func (a *Activator) serveSync(ctx context.Context, conn *net.UnixConn, parameter
 	if err := varlink.ReadParameters(parameters, &struct{}{}); err != nil {
 		return nil, err
 	}
+	leave, err := a.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	return a.sync(ctx), nil
 }
 
@@ -469,10 +475,21 @@ func (a *Activator) stopOrphans(ctx context.Context) int {
 			err, layout.ControlProgram, a.service.Name))
 		return 0
 	}
+	return a.stopOrphansAmong(ctx, states)
+}
+
+// stopOrphansAmong does so with those among units. One that waits for what is under
+// way in its network namespace is not waited for twice.
+func (a *Activator) stopOrphansAmong(ctx context.Context, states []manager.State) int {
+	found := 0
 	var orphans []string
 	for _, state := range states {
 		netns, ok := layout.SidecarNetns(a.service.Name, state.Unit)
-		if ok && !state.Down() && a.orphan(netns) {
+		if !ok || state.Down() || !a.orphan(netns) {
+			continue
+		}
+		found++
+		if a.orphans.add(netns) {
 			orphans = append(orphans, netns)
 		}
 	}
@@ -482,13 +499,20 @@ func (a *Activator) stopOrphans(ctx context.Context) int {
 				a.requestLog("", netns).Error(fmt.Sprintf("cannot stop a sidecar whose network namespace is gone: %v; "+
 					"to stop it by hand: systemctl stop %s", err, a.unit(netns)))
 			}
+			a.orphans.remove(netns)
 		}
+		if len(orphans) > 0 {
+			a.forgetting.Lock() // what is under way may have passed over these
+		} else if !a.forgetting.TryLock() {
+			return
+		}
+		defer a.forgetting.Unlock()
 		if err := a.forgetGone(ctx); err != nil && ctx.Err() == nil {
 			a.log.Error(fmt.Sprintf("cannot forget sidecars whose network namespace is gone: %v; to try again: %s sync %s",
 				err, layout.ControlProgram, a.service.Name))
 		}
 	})
-	return len(orphans)
+	return found
 }
 
 func (a *Activator) orphan(netns string) bool {
@@ -552,4 +576,29 @@ func (a *Activator) forget(ctx context.Context, dir *beneath.Dir, netns string) 
 		}
 	}
 	return nil
+}
+
+// A set has the names of what is being seen to, each once: it may be asked for as
+// often as somebody likes. Its zero value is ready for use.
+type set struct {
+	mu  sync.Mutex
+	all map[string]bool
+}
+
+// add says whether something was not in it.
+func (s *set) add(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = map[string]bool{}
+	}
+	known := s.all[name]
+	s.all[name] = true
+	return !known
+}
+
+func (s *set) remove(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, name)
 }
