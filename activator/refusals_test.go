@@ -10,10 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
@@ -80,7 +83,7 @@ func TestGivenUpLines(t *testing.T) {
 	}
 	add("qdhcp-1", "no room")
 	add("c/d", strings.Repeat("x", 1<<20))
-	if err := a.keepFailed(failed); err != nil {
+	if _, err := a.keepFailed(failed); err != nil {
 		t.Fatal(err)
 	}
 	kept, err := os.ReadFile(filepath.Join(dir, "test", layout.SpoolFailed))
@@ -102,6 +105,88 @@ func TestGivenUpLines(t *testing.T) {
 	}
 	if rest := a.refusals.rest(); rest != lines+1-refusalLines {
 		t.Errorf("%d more are told of, want %d", rest, lines+1-refusalLines)
+	}
+}
+
+// What is kept of lines is about as long as they are, and is not in memory all at
+// once: what a spool may hold is too much for that, several times over.
+func TestGivenUpLongLines(t *testing.T) {
+	const lines, long = 8, 1 << 20
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "test"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	a := &Activator{service: &options.Service{Name: "test", Dir: dir}, log: slog.New(slog.DiscardHandler)}
+	argument := strings.Repeat("<&>", long/3)
+	var failed []*spooled
+	for i := range lines {
+		failed = append(failed, &spooled{
+			Request: spool.Request{Netns: fmt.Sprint("q", i), Start: protocol.NewStart("", []string{argument}, nil)}, err: errors.New("no room"),
+		})
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := a.keepFailed(failed); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if got := (after.Sys - before.Sys) >> 20; got > 3*lines {
+		t.Errorf("it took %d MiB", got)
+	}
+	kept, err := os.ReadFile(filepath.Join(dir, "test", layout.SpoolFailed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(kept) > (lines+1)*long {
+		t.Errorf("%d bytes are kept of %d", len(kept), lines*long)
+	}
+	for i := range lines {
+		if want := fmt.Sprintf(`"netns":"q%d","arguments":["<&>`, i); !strings.Contains(string(kept), want) {
+			t.Errorf("request %d is not among them", i)
+		}
+	}
+}
+
+// Where some of them cannot be kept, these are tried again, and no others.
+func TestGivenUpInParts(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "test"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	a := &Activator{service: &options.Service{Name: "test", Dir: dir}, log: slog.New(slog.DiscardHandler)}
+	var failed []*spooled
+	for i := range 4 {
+		failed = append(failed, &spooled{
+			Request: spool.Request{Netns: fmt.Sprint("q", i), Start: protocol.NewStart("", []string{strings.Repeat("x", failedPart-1000)}, nil)},
+			err:     errors.New("no room"),
+		})
+	}
+	// The file system is full.
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	full := limit
+	full.Cur = 2 * failedPart
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &full); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := a.keepFailed(failed)
+	if limitErr := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); limitErr != nil {
+		t.Fatal(limitErr)
+	}
+	if !errors.Is(err, unix.EFBIG) || len(rest) != 2 || rest[0].Netns != "q2" {
+		t.Fatalf("%d of 4 are left, error %v", len(rest), err)
+	}
+	if rest, err = a.keepFailed(rest); err != nil || len(rest) != 0 {
+		t.Fatalf("%d are left, error %v", len(rest), err)
+	}
+	kept, err := os.ReadFile(filepath.Join(dir, "test", layout.SpoolFailed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(string(kept), "x\"]}\n"); got != len(failed) {
+		t.Errorf("%d are kept, want %d", got, len(failed))
 	}
 }
 

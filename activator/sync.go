@@ -40,6 +40,9 @@ const (
 	finishRetry = 10 * time.Second
 	// maxFailed is how large processes.failed may become, in bytes.
 	maxFailed = 4 << 20
+	// failedPart is how much is written to it at a time, and the request that goes
+	// beyond, in bytes.
+	failedPart = 1 << 20
 	// lateWrite is how long after it was served a spool may still grow: a
 	// shell that has opened a file to append to it writes at once, but for what
 	// else there is to run on a busy host.
@@ -75,6 +78,8 @@ type taken struct {
 	// trouble is the error that was logged last, so that one that lasts is
 	// logged once.
 	trouble string
+
+	keeping sync.Mutex // held by what writes to processes.failed
 }
 
 // complain logs what keeps spooled requests waiting, unless it did so last
@@ -279,12 +284,15 @@ func (a *Activator) serveAndKeep(ctx context.Context, batch []*spooled) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	for err := a.keepFailed(failed); err != nil; err = a.keepFailed(failed) {
+	for {
+		var err error
+		if failed, err = a.keepFailed(failed); err == nil {
+			return true
+		}
 		if !a.await(ctx, err) {
 			return false
 		}
 	}
-	return true
 }
 
 // await waits before the next try to put away what has been served. It says
@@ -385,7 +393,7 @@ func (a *Activator) serveBatch(ctx context.Context, batch []*spooled) (again, ga
 // serveSpooled serves one request. It says whether an error is final.
 func (a *Activator) serveSpooled(ctx context.Context, entry *spooled) (final bool, err error) {
 	if err := layout.CheckNetns(a.service.Name, entry.Netns); err != nil {
-		return true, fmt.Errorf("network namespace %q %w", entry.Netns, err)
+		return true, fmt.Errorf("network namespace %q %w", journal.Cut(entry.Netns, longestReason), err) // it may have megabytes
 	}
 	log := a.requestLog(entry.ID, entry.Netns)
 	id, err := a.names.Lookup(entry.Netns)
@@ -409,46 +417,58 @@ func (a *Activator) serveSpooled(ctx context.Context, entry *spooled) (final boo
 	return false, err
 }
 
-// keepFailed keeps requests that were given up in processes.failed, all or
-// none of them.
-func (a *Activator) keepFailed(failed []*spooled) error {
+// keepFailed keeps requests that were given up in processes.failed, and returns
+// those that it could not keep. In JSON they may take several times what they take
+// in the spool, so that they are written in parts, and those of one spool at a time.
+func (a *Activator) keepFailed(failed []*spooled) ([]*spooled, error) {
 	if len(failed) == 0 {
-		return nil
+		return nil, nil
 	}
+	a.spools.keeping.Lock()
+	defer a.spools.keeping.Unlock()
 	dir, err := a.stateDir()
 	if err != nil {
-		return err
+		return failed, err
 	}
 	defer dir.Close()
-	var lines strings.Builder
-	for _, entry := range failed {
-		text := entry.text
-		if entry.Netns != "" {
-			line, err := entry.Line()
-			if err != nil {
-				return err
-			}
-			text = strings.TrimSpace(string(line))
-		}
-		fmt.Fprintf(&lines, "# %s %s\n%s\n", time.Now().UTC().Format(time.RFC3339), reason(entry.err), text)
-	}
 	if err := a.rotateFailed(dir); err != nil {
-		return err
+		return failed, err
 	}
-	if err := dir.Append(layout.SpoolFailed, []byte(lines.String()), 0o600); err != nil {
-		return err
-	}
-	for _, entry := range failed {
-		message := fmt.Sprintf("gave up a spooled request: %s; it is kept in %s/%s, and the agent has to ask again",
-			reason(entry.err), dir.Path(), layout.SpoolFailed)
-		// Lines that nobody can have meant do not use up those of requests.
-		writer := "spool given up"
-		if layout.CheckNetns(a.service.Name, entry.Netns) != nil {
-			writer = "spool is no request"
+	for len(failed) > 0 {
+		n, err := keepSome(dir, failed)
+		if err != nil {
+			return failed, err
 		}
-		a.limited(a.requestLog(entry.ID, entry.Netns), slog.LevelError, writer, message, journal.Result, journal.GaveUp)
+		for _, entry := range failed[:n] {
+			message := fmt.Sprintf("gave up a spooled request: %s; it is kept in %s/%s, and the agent has to ask again",
+				reason(entry.err), dir.Path(), layout.SpoolFailed)
+			// Lines that nobody can have meant do not use up those of requests.
+			writer := "spool given up"
+			if layout.CheckNetns(a.service.Name, entry.Netns) != nil {
+				writer = "spool is no request"
+			}
+			a.limited(a.requestLog(entry.ID, entry.Netns), slog.LevelError, writer, message, journal.Result, journal.GaveUp)
+		}
+		failed = failed[n:]
 	}
-	return nil
+	return nil, nil
+}
+
+// keepSome keeps the first of these, at least one, and returns how many.
+func keepSome(dir *beneath.Dir, failed []*spooled) (n int, err error) {
+	var lines bytes.Buffer
+	for n < len(failed) && lines.Len() < failedPart {
+		entry := failed[n]
+		line := []byte(entry.text + "\n")
+		if entry.Netns != "" {
+			if line, err = entry.Line(); err != nil {
+				return 0, err
+			}
+		}
+		fmt.Fprintf(&lines, "# %s %s\n%s", time.Now().UTC().Format(time.RFC3339), reason(entry.err), line)
+		n++
+	}
+	return n, dir.Append(layout.SpoolFailed, lines.Bytes(), 0o600)
 }
 
 // rotateFailed puts processes.failed away when it has become large, in the place

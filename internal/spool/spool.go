@@ -64,8 +64,11 @@ type Request struct {
 
 // Line returns the request as a line of the spool, with its newline.
 func (r *Request) Line() ([]byte, error) {
-	line, err := json.Marshal(r)
-	return append(line, '\n'), err
+	var line bytes.Buffer
+	encoder := json.NewEncoder(&line)
+	encoder.SetEscapeHTML(false) // by which a byte would be six
+	err := encoder.Encode(r)
+	return line.Bytes(), err
 }
 
 // A BadLine is a line of the spool that is no request.
