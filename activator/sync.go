@@ -158,7 +158,7 @@ func (a *Activator) reject(dir *beneath.Dir, name string, cause error) {
 	rejected := fmt.Sprintf("%s%d", layout.SpoolRejected, time.Now().UnixNano())
 	if err := dir.Rename(name, rejected); err != nil {
 		a.spools.names[name] = true // nothing to be done about it
-		a.log.Error(fmt.Sprintf("what is in the place of the spool is none: %v; remove it, since it cannot be put away: %v",
+		a.limited(a.log, slog.LevelError, "spool stays", fmt.Sprintf("what is in the place of the spool is none: %v; remove it, since it cannot be put away: %v",
 			cause, err))
 		return
 	}
@@ -170,7 +170,7 @@ func (a *Activator) reject(dir *beneath.Dir, name string, cause error) {
 func (a *Activator) rejectTaken(name string, cause error) {
 	dir, err := a.stateDir()
 	if err != nil {
-		a.log.Error("cannot put away what is no spool: " + err.Error())
+		a.limited(a.log, slog.LevelError, "spool stays", "cannot put away what is no spool: "+err.Error())
 		return
 	}
 	defer dir.Close()
@@ -491,7 +491,7 @@ func (a *Activator) stopOrphans(ctx context.Context) int {
 	defer cancel()
 	states, err := a.systemd.List(listing, a.unit("*"))
 	if err != nil {
-		a.log.Error(fmt.Sprintf("cannot look for sidecars whose network namespace is gone: %v; to look again: %s sync %s",
+		a.limited(a.log, slog.LevelError, "orphans", fmt.Sprintf("cannot look for sidecars whose network namespace is gone: %v; to look again: %s sync %s",
 			err, layout.ControlProgram, a.service.Name))
 		return 0
 	}
@@ -516,7 +516,7 @@ func (a *Activator) stopOrphansAmong(ctx context.Context, states []manager.State
 	a.background(func() {
 		for _, netns := range orphans {
 			if err := a.stopOrphan(ctx, netns); err != nil && ctx.Err() == nil {
-				a.requestLog("", netns).Error(fmt.Sprintf("cannot stop a sidecar whose network namespace is gone: %v; "+
+				a.limited(a.requestLog("", netns), slog.LevelError, "orphans", fmt.Sprintf("cannot stop a sidecar whose network namespace is gone: %v; "+
 					"to stop it by hand: systemctl stop %s", err, a.unit(netns)))
 			}
 			a.orphans.remove(netns)
@@ -528,7 +528,7 @@ func (a *Activator) stopOrphansAmong(ctx context.Context, states []manager.State
 		}
 		defer a.forgetting.Unlock()
 		if err := a.forgetGone(ctx); err != nil && ctx.Err() == nil {
-			a.log.Error(fmt.Sprintf("cannot forget sidecars whose network namespace is gone: %v; to try again: %s sync %s",
+			a.limited(a.log, slog.LevelError, "orphans", fmt.Sprintf("cannot forget sidecars whose network namespace is gone: %v; to try again: %s sync %s",
 				err, layout.ControlProgram, a.service.Name))
 		}
 	})

@@ -3,14 +3,17 @@
 package activator
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/manager"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/netns"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/options"
@@ -91,4 +94,37 @@ func TestFewLookAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	leave()
+}
+
+// What keeps the activator from clearing up is in the journal a few times, however
+// often that is tried.
+func TestClearingUpInVain(t *testing.T) {
+	dir := t.TempDir()
+	var logged bytes.Buffer
+	a := &Activator{
+		service: &options.Service{Name: "test-in-vain", Dir: filepath.Join(dir, "gone")}, log: slog.New(slog.NewTextHandler(&logged, nil)),
+		systemd: &manager.Manager{}, names: netns.NewNames(dir), spools: taken{names: map[string]bool{}},
+	}
+	ending, cancel := context.WithCancel(t.Context())
+	cancel()
+	state, err := beneath.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	for what, try := range map[string]func(){
+		"cannot look for sidecars":         func() { a.stopOrphans(ending) },
+		"cannot forget sidecars":           func() { a.stopOrphansAmong(t.Context(), nil); a.work.Wait() },
+		"since it cannot be put away":      func() { a.reject(state, "not-there", beneath.ErrUnfit) },
+		"cannot put away what is no spool": func() { a.rejectTaken("not-there", beneath.ErrUnfit) },
+	} {
+		a.refusals = refusals{}
+		logged.Reset()
+		for range 100 {
+			try()
+		}
+		if got := strings.Count(logged.String(), what); got != refusalLines {
+			t.Errorf("%q is logged %d times, want %d:\n%.2000s", what, got, refusalLines, &logged)
+		}
+	}
 }
