@@ -52,6 +52,17 @@ func TestEntry(t *testing.T) {
 	}
 }
 
+// Whoever writes to the journal itself can make a field, and the entry, as long as
+// it likes. The next one is read all the same.
+func TestLongEntry(t *testing.T) {
+	long := strings.Repeat("y", maxEntry/2)
+	output := `{"MESSAGE":"a","SERVICE":"` + long + `"}` + "\n" + `{"MESSAGE":"` + long + long + `"}` + "\n" + `{"MESSAGE":"c"}`
+	want := []Entry{{Message: "a", Service: long[:maxField] + "…"}, {Message: "c"}}
+	if diff := cmp.Diff(want, entriesOf(t, output)); diff != "" {
+		t.Errorf("(-want +got):\n%.2000s", diff)
+	}
+}
+
 func TestMerge(t *testing.T) {
 	at := func(second int64, cursor string) Entry { return Entry{Time: time.Unix(second, 0), Cursor: cursor} }
 	got := merge([]Entry{at(1, "a"), at(3, "b"), at(3, "c")}, []Entry{at(2, "d"), at(3, "b"), at(4, "e")})
@@ -70,7 +81,7 @@ func TestQuery(t *testing.T) {
 }
 
 func TestWhy(t *testing.T) {
-	large := strings.Repeat("x", 5<<20)
+	long, tooLong := strings.Repeat("x", 48<<10), strings.Repeat("x", maxEntry)
 	var many []string
 	for i := range 12 {
 		many = append(many, stdout(fmt.Sprintf(`"line %d"`, i)))
@@ -111,12 +122,12 @@ func TestWhy(t *testing.T) {
 			want:    Failure{Result: Success, Lines: []string{"bye"}},
 		},
 		{
-			name: "messages that are text, bytes, nothing, or too large to print",
+			name: "messages that are text, bytes, nothing, too large to print, long or too long",
 			entries: []string{
 				stdout(`"Grüße"`), stdout(`[98,255,99]`), stdout(`""`), stdout(`null`), stdout(`{"no":"text"}`),
-				stdout(`"` + large + `"`), stdout(`"last"`),
+				stdout(`"` + long + `"`), stdout(`"` + tooLong + `"`), stdout(`"last"`),
 			},
-			want: Failure{Lines: []string{"Grüße", "b\xffc", large, "last"}},
+			want: Failure{Lines: []string{"Grüße", "b\xffc", long[:maxMessage] + "…", "last"}},
 		},
 		{
 			name:    "control characters and bytes",

@@ -18,8 +18,21 @@ import (
 	"unicode"
 )
 
+const (
+	// maxMessage is how much of a message is kept, in bytes, and maxField how much
+	// of another field: hundreds of entries may be in memory at a time, for each
+	// start that fails.
+	maxMessage = 4 << 10
+	maxField   = 512
+	// maxEntry is the length of the longest entry that is read, as JSON, in bytes.
+	// A line of a standard output is at most 48 KiB, of which each byte may be six.
+	// Whoever talks to journald itself can write hundreds of MB.
+	maxEntry = 512 << 10
+)
+
 // An Entry is an entry of the journal, as far as it is looked at here
-// (systemd.journal-fields(7)). Fields that it does not have are empty.
+// (systemd.journal-fields(7)). Fields that it does not have are empty, and the end
+// of very long ones is left out.
 type Entry struct {
 	Time      time.Time
 	Cursor    string // of the entry's place in the journal
@@ -100,11 +113,11 @@ func Each(ctx context.Context, query Query, f func(*Entry)) error {
 }
 
 // each reads the output of journalctl --output=json: an object to a line. What
-// is none is skipped.
+// is none is skipped, and so is what is very long.
 func each(output io.Reader, f func(*Entry)) error {
 	lines := bufio.NewReader(output)
 	for {
-		line, err := lines.ReadBytes('\n')
+		line, err := readLine(lines)
 		if entry, ok := parse(line); ok {
 			f(entry)
 		}
@@ -117,18 +130,32 @@ func each(output io.Reader, f func(*Entry)) error {
 	}
 }
 
+// readLine returns a line, nothing of one that is longer than maxEntry.
+func readLine(lines *bufio.Reader) (line []byte, err error) {
+	for long := false; ; {
+		part, err := lines.ReadSlice('\n')
+		if long = long || len(line)+len(part) > maxEntry; long {
+			line = nil
+		} else {
+			line = append(line, part...)
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+	}
+}
+
 func parse(line []byte) (*Entry, bool) {
 	var object map[string]text
 	if json.Unmarshal(line, &object) != nil || object == nil {
 		return nil, false
 	}
+	field := func(name string) string { return Cut(string(object[name]), maxField) }
 	entry := &Entry{
-		Cursor: string(object["__CURSOR"]), Message: string(object["MESSAGE"]), MessageID: string(object["MESSAGE_ID"]),
-		Transport: string(object["_TRANSPORT"]), Program: string(object["_EXE"]),
-		Priority: string(object["PRIORITY"]), Service: string(object[Service]), Netns: string(object[Netns]),
-		Request: string(object[Request]), Result: string(object[Result]), ReadyUsec: string(object[ReadyUsec]),
-		ExitCode: string(object["EXIT_CODE"]), ExitStatus: string(object["EXIT_STATUS"]),
-		UnitResult: string(object["UNIT_RESULT"]), Stream: string(object["_STREAM_ID"]),
+		Cursor: field("__CURSOR"), Message: Cut(string(object["MESSAGE"]), maxMessage), MessageID: field("MESSAGE_ID"),
+		Transport: field("_TRANSPORT"), Program: field("_EXE"), Priority: field("PRIORITY"),
+		Service: field(Service), Netns: field(Netns), Request: field(Request), Result: field(Result), ReadyUsec: field(ReadyUsec),
+		ExitCode: field("EXIT_CODE"), ExitStatus: field("EXIT_STATUS"), UnitResult: field("UNIT_RESULT"), Stream: field("_STREAM_ID"),
 	}
 	if usec, err := strconv.ParseInt(string(object["__REALTIME_TIMESTAMP"]), 10, 64); err == nil {
 		entry.Time = time.UnixMicro(usec)
