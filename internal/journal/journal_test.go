@@ -12,6 +12,8 @@ import (
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 )
 
 // Entries as `journalctl --output=json` prints them, less what nobody looks at.
@@ -49,6 +51,28 @@ func TestEntry(t *testing.T) {
 	}}
 	if diff := cmp.Diff(want, entriesOf(t, strings.ReplaceAll(output, "\n", ""))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A program in a container can have the activator's path, and write to the journal
+// what the activator does. Where it runs is what counts.
+func TestForgedEntry(t *testing.T) {
+	for _, test := range []struct {
+		name, fields string
+		forged       bool
+	}{
+		{"an activator's", `"_SYSTEMD_UNIT":"d.service","SERVICE":"d"`, false},
+		{"a sidecar's", `"_SYSTEMD_UNIT":"d@n.service","SERVICE":"d"`, true},
+		{"another activator's", `"_SYSTEMD_UNIT":"e.service","SERVICE":"d"`, true},
+		{"nobody's", `"SERVICE":"d"`, true},
+		{"of what the socket runs", `"_SYSTEMD_UNIT":"d.socket"`, false},
+	} {
+		got := entriesOf(t, `{"__CURSOR":"s=1","_EXE":"`+layout.Activator()+`","RESULT":"started","MESSAGE":"started",`+test.fields+`}`)
+		if len(got) != 1 || got[0].Forged != test.forged || got[0].Cursor != "s=1" {
+			t.Errorf("%s: %+v", test.name, got)
+		} else if said := got[0].Message != "" || got[0].Result != "" || got[0].Service != ""; said == test.forged {
+			t.Errorf("%s: what it says counts: %v", test.name, said)
+		}
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
 )
 
 const (
@@ -39,13 +41,19 @@ type Entry struct {
 	Message   string // of any bytes, several lines perhaps
 	MessageID string
 	Transport string
-	Program   string // the path of what wrote it, which only the kernel can say (_EXE)
+	Program   string // the path of what wrote it, as in its own mount namespace (_EXE)
 	Priority  string // "0" to "7"
 
 	Service, Netns, Request, Result, ReadyUsec string // our own, see the constants
 
 	ExitCode, ExitStatus, UnitResult string // of systemd's messages about a unit
 	Stream                           string // _STREAM_ID
+
+	// Forged says that it pretends to be an activator's: a program of that path
+	// wrote it, which others may have in a mount namespace of their own, and not in
+	// the unit of the service that it names, which only root on the host can enter.
+	// All that there is of it is Time and Cursor.
+	Forged bool
 }
 
 // Warning says whether the entry is a warning or worse.
@@ -60,7 +68,8 @@ type Query struct {
 	Matches []string  // FIELD=VALUE, and "+" for "or", as in journalctl(1)
 }
 
-// ProgramIs returns the match for what the program of that path wrote.
+// ProgramIs returns the match for what a program of that path wrote, see
+// Entry.Forged.
 func ProgramIs(path string) string { return "_EXE=" + path }
 
 func (q *Query) args() []string {
@@ -81,13 +90,18 @@ func (q *Query) args() []string {
 }
 
 // fields is what an Entry is made of; entries have many more.
-const fields = "MESSAGE,MESSAGE_ID,_EXE,PRIORITY,_TRANSPORT,_STREAM_ID,EXIT_CODE,EXIT_STATUS,UNIT_RESULT," +
+const fields = "MESSAGE,MESSAGE_ID,_EXE,_SYSTEMD_UNIT,PRIORITY,_TRANSPORT,_STREAM_ID,EXIT_CODE,EXIT_STATUS,UNIT_RESULT," +
 	Service + "," + Netns + "," + Request + "," + Result + "," + ReadyUsec
 
-// Read returns the entries that a query selects, the oldest first.
+// Read returns the entries that a query selects and that are not forged, the oldest
+// first.
 func Read(ctx context.Context, query Query) ([]Entry, error) {
 	var entries []Entry
-	err := Each(ctx, query, func(entry *Entry) { entries = append(entries, *entry) })
+	err := Each(ctx, query, func(entry *Entry) {
+		if !entry.Forged {
+			entries = append(entries, *entry)
+		}
+	})
 	return entries, err
 }
 
@@ -159,6 +173,9 @@ func parse(line []byte) (*Entry, bool) {
 	}
 	if usec, err := strconv.ParseInt(string(object["__REALTIME_TIMESTAMP"]), 10, 64); err == nil {
 		entry.Time = time.UnixMicro(usec)
+	}
+	if entry.Program == layout.Activator() && entry.Service != "" && field("_SYSTEMD_UNIT") != layout.ServiceUnit(entry.Service) {
+		entry = &Entry{Time: entry.Time, Cursor: entry.Cursor, Forged: true}
 	}
 	return entry, true
 }
