@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/generator"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
@@ -35,19 +36,24 @@ line, or with --json an object.`,
 		if time.Duration(interval) < 100*time.Millisecond {
 			return errors.New("--interval has to be 100ms or more")
 		}
-		services, err := c.services(args...)
+		_, set := generator.Render(c.root)
+		services, err := c.pick(&set, args...)
 		if err != nil {
 			return err
+		}
+		var broken []conf.Broken
+		if len(args) == 0 {
+			broken = set.Broken
 		}
 		if len(services) == 0 {
 			return failed(fmt.Errorf("there is nothing to watch: %s holds no definition that can be used; see: tripleo-wrapperctl check", conf.AdminDir))
 		}
-		return failed(c.monitor(command.Context(), services, time.Duration(interval)))
+		return failed(c.monitor(command.Context(), services, broken, time.Duration(interval)))
 	}
 	return command
 }
 
-func (c *control) monitor(ctx context.Context, services []conf.Service, interval time.Duration) error {
+func (c *control) monitor(ctx context.Context, services []conf.Service, broken []conf.Broken, interval time.Duration) error {
 	host := inventory.NewHost(c.systemd)
 	query := journal.Query{Since: time.Now()}
 	for _, service := range services {
@@ -74,7 +80,7 @@ func (c *control) monitor(ctx context.Context, services []conf.Service, interval
 		if live {
 			events = append(events, entries...)
 			events = events[max(0, len(events)-maxEvents):]
-			err = c.drawMonitor(ctx, host, services, events)
+			err = c.drawMonitor(ctx, host, services, broken, events)
 		} else {
 			err = c.printEvents(entries)
 		}
@@ -104,25 +110,26 @@ const (
 const maxEvents = 200
 
 // drawMonitor draws the screen at once, so that it does not flicker: how the
-// services do, and below it as many of the last steps of requests as there is
-// room for.
-func (c *control) drawMonitor(ctx context.Context, host *inventory.Host, services []conf.Service, events []journal.Entry) error {
+// services do, what of that is not known, since an agent can see to that, and below
+// it as many of the last steps of requests as there is room for.
+func (c *control) drawMonitor(ctx context.Context, host *inventory.Host, services []conf.Service, broken []conf.Broken, events []journal.Entry) error {
 	var screen bytes.Buffer
-	view := &control{stdout: c.stdout.Onto(&screen)}
+	onto := c.stdout.Onto(&screen)
+	view := &control{stdout: onto, stderr: onto}
 	fmt.Fprintf(&screen, "%s  every service and the last requests; Ctrl-C ends it\n\n", time.Now().Format(time.TimeOnly))
 	var all []inventory.Service
+	var errs []error
 	for i := range services {
-		sidecars, err := host.Known(ctx, &services[i])
-		if err != nil {
-			return err
-		}
+		sidecars, knownErr := host.Known(ctx, &services[i])
 		service, err := host.Service(ctx, &services[i], sidecars)
-		if err != nil {
-			return err
-		}
-		all = append(all, service)
+		all, errs = append(all, service), append(errs, knownErr, err)
+	}
+	for i := range broken {
+		service, _, err := host.Broken(ctx, &broken[i])
+		all, errs = append(all, service), append(errs, err)
 	}
 	view.printServices(all)
+	view.warn(errors.Join(errs...))
 	fmt.Fprintln(&screen)
 	room := c.stdout.Height() - bytes.Count(screen.Bytes(), []byte("\n")) - 1
 	rows := [][]terminal.Cell{}

@@ -270,6 +270,33 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
+// No agent, and no systemd that is away, ends an operator's monitor.
+func TestDrawMonitor(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	service := conf.Service{Name: "a", Dir: t.TempDir(), Engine: conf.Systemd}
+	state := layout.StateDir(service.Dir, "a")
+	if err := os.Mkdir(state, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(state, layout.SpoolFailed)); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	c := &control{stdout: terminal.New(&out)}
+	broken := []conf.Broken{{Name: "b", Source: "/b.toml", Problems: []conf.Problem{{Message: "cmd: is missing"}}}}
+	events := []journal.Entry{{Service: "a", Message: "asked for"}}
+	if err := c.drawMonitor(ctx, inventory.NewHost(&manager.Manager{}), []conf.Service{service}, broken, events); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"a        -       -     0        not known\n", "b        -       -     -        broken definition\n",
+		"tripleo-wrapperctl: asking systemd for ", "/" + layout.SpoolFailed + ": ", "asked for"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+}
+
 // The life of the last request is told, and the reason if it failed.
 func TestTell(t *testing.T) {
 	activator := func(request, result, priority, message string) journal.Entry {
