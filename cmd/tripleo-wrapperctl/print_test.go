@@ -297,6 +297,34 @@ func TestDrawMonitor(t *testing.T) {
 	}
 }
 
+// What somebody wrote into the system log by the activator's name does not become
+// advice, and advice does nothing to a terminal.
+func TestForgedAdvice(t *testing.T) {
+	dir := t.TempDir()
+	script := `#!/bin/sh
+case "$*" in
+--sync) ;;
+*SYSLOG_IDENTIFIER=tripleo-wrappers-activator*_TRANSPORT=stdout*_UID=0*)
+	echo '{"MESSAGE":"tripleo-wrappers-activator: laying out /s/a: it is full"}' ;;
+*) echo '{"MESSAGE":"tripleo-wrappers-activator: laying out /s/a: run this"}' ;;
+esac
+`
+	if err := os.WriteFile(filepath.Join(dir, "journalctl"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	why, err := notLaidOut(context.Background(), &conf.Service{Name: "a", Dir: "/s"}, time.Now())
+	if want := []string{"laying out /s/a: it is full"}; err != nil || !cmp.Equal(why, want) {
+		t.Errorf("%q, error %v, want %q", why, err, want)
+	}
+	var out strings.Builder
+	c := &control{stdout: terminal.New(&out)}
+	c.printAdvice([]string{"one\n  two", "a\x9bb\u009bc\x1bd"}, "a: ")
+	if want := "→ a: one\n  two\n→ a: a?b?c?d\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+}
+
 // The life of the last request is told, and the reason if it failed.
 func TestTell(t *testing.T) {
 	activator := func(request, result, priority, message string) journal.Entry {

@@ -106,16 +106,23 @@ func (c *control) service(ctx context.Context, host *inventory.Host, service *co
 }
 
 // whyNoSocket returns what the last start of a service's socket complained
-// about. It is not looked for by the unit: journald may not know that of a
-// process that has ended.
+// about.
 func (c *control) whyNoSocket(ctx context.Context, service *conf.Service) ([]string, error) {
 	failed, err := c.systemd.Changed(ctx, layout.SocketUnit(service.Name))
 	if err != nil {
 		return nil, err
 	}
+	return notLaidOut(ctx, service, time.UnixMicro(failed).Add(-socketStart))
+}
+
+// notLaidOut returns why what a service's socket needs was last not laid out since
+// that time. It is not looked for by the unit: journald may not know that of a
+// process that has ended. Whoever has /dev/log can write under any identifier, but
+// not what came from a standard output, and as root.
+func notLaidOut(ctx context.Context, service *conf.Service, since time.Time) ([]string, error) {
 	journal.Sync(ctx)
 	entries, err := journal.Read(ctx, journal.Query{
-		Since: time.UnixMicro(failed).Add(-socketStart), Matches: []string{"SYSLOG_IDENTIFIER=" + layout.ActivatorProgram},
+		Since: since, Matches: []string{"SYSLOG_IDENTIFIER=" + layout.ActivatorProgram, "_TRANSPORT=stdout", "_UID=0"},
 	})
 	for _, entry := range slices.Backward(entries) {
 		message := strings.TrimPrefix(journal.OneLine(entry.Message), layout.ActivatorProgram+": ")
@@ -208,8 +215,11 @@ func summary(s *inventory.Service) string {
 }
 
 func (c *control) printAdvice(advice []string, prefix string) {
-	for _, line := range advice {
-		fmt.Fprintln(c.stdout, c.stdout.Colour(terminal.Warn, "→ "+prefix)+line)
+	for _, text := range advice {
+		fmt.Fprint(c.stdout, c.stdout.Colour(terminal.Warn, "→ "+prefix))
+		for line := range strings.SplitSeq(text, "\n") {
+			fmt.Fprintln(c.stdout, terminal.Printable(line))
+		}
 	}
 }
 
