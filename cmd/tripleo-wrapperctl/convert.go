@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -34,9 +35,6 @@ kept as they are.`,
 	command.Flags().StringVarP(&output, "output", "o", "", "write each definition to a file in this `DIR`, which is made")
 	return command
 }
-
-// maxConverted is the size of the largest file that is converted, in bytes.
-const maxConverted = 4 << 20
 
 // A converted is the JSON form of a definition that was made of an Ansible file.
 type converted struct {
@@ -92,14 +90,12 @@ func (c *control) convert(files []string, output string) error {
 }
 
 func convertFile(name string) ([]convert.Definition, error) {
-	info, err := os.Stat(name)
+	file, err := os.Open(name) // #nosec G304 -- an argument of the caller's
 	if err != nil {
 		return nil, err
 	}
-	if info.Size() > maxConverted {
-		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxConverted)
-	}
-	content, err := os.ReadFile(name) // #nosec G304 -- an argument of the caller's
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, convert.MaxSize+1))
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/convert"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
@@ -390,6 +391,22 @@ func TestLostOutput(t *testing.T) {
 		status := run(context.Background(), args, full, &complaints)
 		if status != exitError || strings.Count(complaints.String(), "no space left on device") != 1 {
 			t.Errorf("%q: exit status %d\n%s", args, status, complaints.String())
+		}
+	}
+}
+
+// There is one limit of what is converted, and what is longer is not read.
+func TestConvertLarge(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "large.yml")
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int64{convert.MaxSize + 1, 16 * convert.MaxSize} {
+		if err := os.Truncate(name, size); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := convertFile(name); err == nil || !strings.Contains(err.Error(), ": is larger than 1048576 bytes; convert the part of it that sets ") {
+			t.Errorf("%d bytes: error %v", size, err)
 		}
 	}
 }

@@ -48,7 +48,7 @@ type Note struct {
 // What is converted, and what comes of it, has a size that somebody could have
 // written by hand.
 const (
-	maxSize  = 1 << 20 // of a file, in bytes
+	MaxSize  = 1 << 20 // of a file, in bytes
 	maxCalls = 1000    // in a file
 	maxText  = 1 << 20 // of all definitions of a file, in bytes
 )
@@ -57,8 +57,8 @@ const (
 // of the file. It fails for a file that is not YAML, and for one that sets none
 // of the role's variables.
 func Convert(name string, content []byte) ([]Definition, error) {
-	if len(content) > maxSize {
-		return nil, fmt.Errorf("%s: is larger than %d bytes; convert the part of it that sets %s*", name, maxSize, prefix)
+	if len(content) > MaxSize {
+		return nil, fmt.Errorf("%s: is larger than %d bytes; convert the part of it that sets %s*", name, MaxSize, prefix)
 	}
 	if bytes.HasPrefix(content, []byte("$ANSIBLE_VAULT;")) {
 		return nil, fmt.Errorf("%s: is encrypted; convert what \"ansible-vault decrypt --output=FILE %[1]s\" writes to FILE", name)
