@@ -320,10 +320,16 @@ func number(n int, what string) string {
 
 // printJSON prints a value as JSON.
 func (c *control) printJSON(value any) error {
-	encoder := json.NewEncoder(c.stdout)
+	encoder := c.encoder()
 	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
 	return failed(encoder.Encode(value))
+}
+
+// encoder prints each value on a line of its own.
+func (c *control) encoder() *json.Encoder {
+	encoder := json.NewEncoder(c.stdout)
+	encoder.SetEscapeHTML(false)
+	return encoder
 }
 
 // warn reports what does not keep a command from going on.

@@ -166,7 +166,7 @@ func (c *control) printEvents(entries []journal.Entry) error {
 		entry := &entries[i]
 		if c.json {
 			line := event{entry.Service, entry.Netns, entry.Result, logLine{entry.Time, entry.Request, journal.OneLine(entry.Message)}}
-			if err := c.printJSON(line); err != nil {
+			if err := c.encoder().Encode(line); err != nil {
 				return err
 			}
 			continue

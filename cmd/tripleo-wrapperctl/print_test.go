@@ -326,6 +326,24 @@ esac
 	}
 }
 
+// Programs read the steps of requests line by line.
+func TestPrintEvents(t *testing.T) {
+	var out strings.Builder
+	c := &control{stdout: terminal.New(&out), json: true}
+	at := time.Unix(1700000000, 0).UTC()
+	if err := c.printEvents([]journal.Entry{
+		{Service: "a", Netns: "n", Request: "1", Time: at, Message: "asked\nfor <it>"}, {Service: "a", Netns: "n", Result: journal.Started, Time: at},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"service":"a","netns":"n","time":"2023-11-14T22:13:20Z","request":"1","message":"asked for <it>"}
+{"service":"a","netns":"n","result":"started","time":"2023-11-14T22:13:20Z","message":""}
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // The life of the last request is told, and the reason if it failed.
 func TestTell(t *testing.T) {
 	activator := func(request, result, priority, message string) journal.Entry {
