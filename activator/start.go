@@ -36,6 +36,11 @@ const (
 	// stopTimeout bounds stopping a sidecar: systemd's own limit for the
 	// processes (TimeoutStopSec=10s), and the removal of the container.
 	stopTimeout = 60 * time.Second
+	// maxValues is how many arguments a request may have, of which a variable of the
+	// environment counts for four. In memory one takes up to ten times what an empty
+	// one takes in JSON. The kernel takes some 200,000 (execve(2)), and Neutron's
+	// longest lists, of less than 100 KiB, have a few thousand.
+	maxValues = 1 << 17
 	// whyTimeout bounds finding out why a sidecar failed.
 	whyTimeout = 10 * time.Second
 )
@@ -88,11 +93,34 @@ func asked(conn *net.UnixConn, parameters json.RawMessage) (*unix.Ucred, *protoc
 	if err != nil {
 		return nil, nil, err
 	}
+	if values(parameters) > maxValues {
+		return nil, nil, varlink.InvalidParameter("arguments")
+	}
 	request := new(protocol.Start)
 	if err := varlink.ReadParameters(parameters, request); err != nil {
 		return nil, nil, err
 	}
 	return peer, request, nil
+}
+
+// values returns how many values there are in JSON, at most, a named one counting
+// for four.
+func values(text []byte) (n int) {
+	inside := false // a string
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case inside && c == '\\':
+			i++
+		case c == '"':
+			inside = !inside
+		case inside:
+		case c == ',', c == '[':
+			n++
+		case c == ':':
+			n += 3
+		}
+	}
+	return n
 }
 
 var validID = regexp.MustCompile(`^[0-9a-f]{32}$`)
