@@ -42,7 +42,9 @@ const (
 
 // describe says who a caller is: the kernel's word when the connection was made,
 // and the control group, by which its container is found, as it is now. That is
-// "" where it cannot be read any more.
+// "" where it cannot be read any more. Of a caller that has ended since, the pid may
+// be another's by now, whose control group it is then; to tell, the kernel would have
+// to give a descriptor of the caller (SO_PEERPIDFD), which it does from 6.5 on only.
 func describe(peer *unix.Ucred) (who, cgroup string) {
 	who = fmt.Sprintf("process %d of uid %d", peer.Pid, peer.Uid)
 	content, err := os.ReadFile("/proc/" + strconv.Itoa(int(peer.Pid)) + "/cgroup")
