@@ -74,6 +74,12 @@ func TestForgedEntry(t *testing.T) {
 			t.Errorf("%s: what it says counts: %v", test.name, said)
 		}
 	}
+	for result, forged := range map[string]bool{"started": true, "": false} {
+		got := entriesOf(t, `{"_EXE":"/usr/bin/x","_SYSTEMD_UNIT":"d@n.service","SERVICE":"d","RESULT":"`+result+`"}`)
+		if len(got) != 1 || got[0].Forged != forged {
+			t.Errorf("a sidecar's own with result %q: %+v", result, got)
+		}
+	}
 }
 
 // Whoever writes to the journal itself can make a field, and the entry, as long as

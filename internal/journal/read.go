@@ -51,8 +51,9 @@ type Entry struct {
 
 	// Forged says that it pretends to be an activator's: a program of that path
 	// wrote it, which others may have in a mount namespace of their own, and not in
-	// the unit of the service that it names, which only root on the host can enter.
-	// All that there is of it is Time and Cursor.
+	// the unit of the service that it names, which only root on the host can enter;
+	// or a sidecar wrote how its request ended. All that there is of it is Time and
+	// Cursor.
 	Forged bool
 }
 
@@ -174,7 +175,10 @@ func parse(line []byte) (*Entry, bool) {
 	if usec, err := strconv.ParseInt(string(object["__REALTIME_TIMESTAMP"]), 10, 64); err == nil {
 		entry.Time = time.UnixMicro(usec)
 	}
-	if entry.Program == layout.Activator() && entry.Service != "" && field("_SYSTEMD_UNIT") != layout.ServiceUnit(entry.Service) {
+	unit := field("_SYSTEMD_UNIT")
+	_, ofSidecar := layout.SidecarNetns(entry.Service, unit)
+	if entry.Program == layout.Activator() && entry.Service != "" && unit != layout.ServiceUnit(entry.Service) ||
+		entry.Result != "" && ofSidecar {
 		entry = &Entry{Time: entry.Time, Cursor: entry.Cursor, Forged: true}
 	}
 	return entry, true
