@@ -380,7 +380,7 @@ func TestKillLate(t *testing.T) {
 
 // One that is told to end again has ten seconds more from then on.
 func TestKillLateAgain(t *testing.T) {
-	s := define(t, "systemd", `cmd = ["/bin/sh", "-c", "trap 'sleep 18; exit 1' TERM; while :; do sleep 0.1; done", "x"]`)
+	s := define(t, "systemd", `cmd = ["/bin/sh", "-c", "trap 'trap : TERM; sleep 18; exit 1' TERM; while :; do sleep 0.1; done", "x"]`)
 	n := s.netns()
 	if r := s.call(n); r.status != 0 {
 		t.Fatalf("exit status %d\n%s", r.status, r.stderr)
