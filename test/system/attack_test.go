@@ -1232,66 +1232,62 @@ func attackDevices(t *testing.T) {
 	})
 }
 
-// replacedCommand has both engines run a container that is not privileged, puts a
-// link in the place of the command, and has an agent call.
-func replacedCommand(t *testing.T, link func(*service) string, called func(t *testing.T, s *service, agent *agent, n *netns)) {
-	for engine, rest := range map[string]string{"docker": "", "podman": "privileged = false\n"} {
-		t.Run(engine, func(t *testing.T) {
-			s := define(t, engine, rest+commanded)
-			agent := s.agent(t)
-			n := s.netns()
-			if r := s.call(n); r.status != 0 {
-				t.Fatalf("exit status %d\n%s", r.status, r.stderr)
-			}
-			if r := agent.call(n, "--do", "echo done"); r.status != 0 || r.stdout != "done\n" {
-				t.Fatalf("exit status %d\n%s%s", r.status, r.stdout, r.stderr)
-			}
-			must(t, engine, "exec", s.name+"-"+n.name, "ln", "-sf", link(s), "/bin/sh")
-			called(t, s, agent, n)
-		})
+// replacedCommand puts a link in the place of the command of a sidecar, in its
+// container, which is not privileged. Which engine made that does not matter to
+// what joins it.
+func replacedCommand(t *testing.T, link func(*service) string) (*service, *agent, *netns) {
+	t.Helper()
+	s := define(t, "docker", commanded)
+	agent := s.agent(t)
+	n := s.netns()
+	if r := s.call(n); r.status != 0 {
+		t.Fatalf("exit status %d\n%s", r.status, r.stderr)
 	}
+	if r := agent.call(n, "--do", "echo done"); r.status != 0 || r.stdout != "done\n" {
+		t.Fatalf("exit status %d\n%s%s", r.status, r.stdout, r.stderr)
+	}
+	must(t, "docker", "exec", s.name+"-"+n.name, "ln", "-sf", link(s), "/bin/sh")
+	return s, agent, n
 }
 
 func attackCommandLink(t *testing.T) {
-	const client = "/proc/1/root/usr/libexec/tripleo-wrappers/tripleo-wrapper"
-	replacedCommand(t, func(*service) string { return client }, func(t *testing.T, _ *service, agent *agent, n *netns) {
-		if r := agent.call(n, "--do", "true"); r.status != 126 || !strings.Contains(r.stderr, "permission denied") {
-			t.Errorf("exit status %d\n%s%s", r.status, r.stdout, r.stderr)
-		}
+	_, agent, n := replacedCommand(t, func(*service) string {
+		return "/proc/1/root/usr/libexec/tripleo-wrappers/tripleo-wrapper"
 	})
+	if r := agent.call(n, "--do", "true"); r.status != 126 || !strings.Contains(r.stderr, "permission denied") {
+		t.Errorf("exit status %d\n%s%s", r.status, r.stdout, r.stderr)
+	}
 }
 
 func attackCommandScript(t *testing.T) {
-	script := func(s *service) string {
+	s, agent, n := replacedCommand(t, func(s *service) string {
 		name := filepath.Join(s.dir, "script")
 		// The client becomes the script again and again.
 		if err := os.WriteFile(name, []byte("#!/proc/self/exe exec\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		return name
-	}
-	replacedCommand(t, script, func(t *testing.T, s *service, agent *agent, n *netns) {
-		answered := make(chan result, 1)
-		go func() { answered <- agent.call(n, "--do", "true") }()
-		host, main := must(t, "readlink", "/proc/1/ns/mnt"), 0
-		eventually(t, "it is in the container", func() bool {
-			unit, _, found := strings.Cut(run(t, "systemctl", "list-units", "--plain", "--no-legend", s.name+"-run-*").stdout, " ")
-			if !found {
-				return false
-			}
-			main, _ = strconv.Atoi(show(t, unit, "MainPID"))
-			its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", main))
-			return err == nil && its != host
-		})
-		name, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", main))
-		if err != nil || !strings.HasPrefix(name, "/memfd:tripleo-wrapper") {
-			t.Errorf("what runs there is %q, error %v", name, err)
-		}
-		must(t, "kill", "-9", strconv.Itoa(main))
-		if r := <-answered; r.status != 137 {
-			t.Errorf("exit status %d\n%s%s", r.status, r.stdout, r.stderr)
-		}
 	})
+	answered := make(chan result, 1)
+	go func() { answered <- agent.call(n, "--do", "true") }()
+	host, main := must(t, "readlink", "/proc/1/ns/mnt"), 0
+	eventually(t, "it is in the container", func() bool {
+		unit, _, found := strings.Cut(run(t, "systemctl", "list-units", "--plain", "--no-legend", s.name+"-run-*").stdout, " ")
+		if !found {
+			return false
+		}
+		main, _ = strconv.Atoi(show(t, unit, "MainPID"))
+		its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", main))
+		return err == nil && its != host
+	})
+	name, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", main))
+	if err != nil || !strings.HasPrefix(name, "/memfd:tripleo-wrapper") {
+		t.Errorf("what runs there is %q, error %v", name, err)
+	}
+	must(t, "kill", "-9", strconv.Itoa(main))
+	if r := <-answered; r.status != 137 {
+		t.Errorf("exit status %d\n%s%s", r.status, r.stdout, r.stderr)
+	}
 }
 
 func attackPIDFiles(t *testing.T) {
