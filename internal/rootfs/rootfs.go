@@ -66,7 +66,7 @@ func Enter(ctx context.Context, service, netns, name string, binds []Bind) (*Ima
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return nil, fmt.Errorf("making a mount namespace: %w", err)
 	}
-	all := append(slices.Clip(ofHost), binds...)
+	all := slices.Concat(ofHost, binds)
 	// What is below another's destination comes after it, as in containers.
 	slices.SortStableFunc(all, func(a, b Bind) int { return cmp.Compare(depth(a.Destination), depth(b.Destination)) })
 	trees, err := take(all)
