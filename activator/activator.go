@@ -91,7 +91,7 @@ type Activator struct {
 	late   lateEnds // main processes that are waited for after the answer
 	// orphans are network namespaces whose sidecars are about to be stopped, and
 	// forgetting is held by what removes what was kept of such.
-	orphans    set
+	orphans    sync.Map
 	forgetting sync.Mutex
 	// refusals are those that callers could fill the journal with.
 	refusals refusals

@@ -509,7 +509,7 @@ func (a *Activator) stopOrphansAmong(ctx context.Context, states []manager.State
 			continue
 		}
 		found++
-		if a.orphans.add(netns) {
+		if _, known := a.orphans.LoadOrStore(netns, nil); !known {
 			orphans = append(orphans, netns)
 		}
 	}
@@ -519,7 +519,7 @@ func (a *Activator) stopOrphansAmong(ctx context.Context, states []manager.State
 				a.limited(a.requestLog("", netns), slog.LevelError, "orphans", fmt.Sprintf("cannot stop a sidecar whose network namespace is gone: %v; "+
 					"to stop it by hand: systemctl stop %s", err, a.unit(netns)))
 			}
-			a.orphans.remove(netns)
+			a.orphans.Delete(netns)
 		}
 		if len(orphans) > 0 {
 			a.forgetting.Lock() // what is under way may have passed over these
@@ -596,29 +596,4 @@ func (a *Activator) forget(ctx context.Context, dir *beneath.Dir, netns string) 
 		}
 	}
 	return nil
-}
-
-// A set has the names of what is being seen to, each once: it may be asked for as
-// often as somebody likes. Its zero value is ready for use.
-type set struct {
-	mu  sync.Mutex
-	all map[string]bool
-}
-
-// add says whether something was not in it.
-func (s *set) add(name string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.all == nil {
-		s.all = map[string]bool{}
-	}
-	known := s.all[name]
-	s.all[name] = true
-	return !known
-}
-
-func (s *set) remove(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.all, name)
 }

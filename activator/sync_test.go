@@ -66,9 +66,10 @@ func TestOrphansAreWaitedForOnce(t *testing.T) {
 		unlock()
 	}
 	a.work.Wait()
-	if len(a.orphans.all) != 0 {
-		t.Errorf("%v are not looked at again", a.orphans.all)
-	}
+	a.orphans.Range(func(netns, _ any) bool {
+		t.Errorf("%v is not looked at again", netns)
+		return true
+	})
 }
 
 // However many calls have systemd look through its units, few do so at a time.
