@@ -22,8 +22,6 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/beneath"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
@@ -113,29 +111,7 @@ func (c *Counters) Save(name string) error {
 	if err != nil {
 		return err
 	}
-	return replace(name, append(content, '\n'))
-}
-
-// WriteFile replaces a file at once, so that nobody reads half of it. A device,
-// such as /dev/null, is written to.
-func WriteFile(name string, content []byte) error {
-	if info, err := os.Lstat(name); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return replace(name, content)
-	}
-	// Whoever owns the directory may have put a link there since, or a file.
-	f, err := os.OpenFile(name, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0) // #nosec G304 -- an option of the caller's
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err == nil && info.Mode()&os.ModeCharDevice == 0 {
-		err = notReplaced(name)
-	}
-	if err == nil {
-		_, err = f.Write(content)
-	}
-	return err
+	return WriteFile(name, append(content, '\n'))
 }
 
 // replaceable returns an error for what is no file that another one may take the
@@ -143,16 +119,14 @@ func WriteFile(name string, content []byte) error {
 // directory, must not say where root writes.
 func replaceable(name string) error {
 	if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() {
-		return notReplaced(name)
+		return fmt.Errorf("%s is no regular file and was left as it is; name another", name)
 	}
 	return nil
 }
 
-func notReplaced(name string) error {
-	return fmt.Errorf("%s is no regular file and was left as it is; name another", name)
-}
-
-func replace(name string, content []byte) error {
+// WriteFile replaces a file at once, so that nobody reads half of it. What is no
+// regular file, such as /dev/null or a link, is left as it is, and an error.
+func WriteFile(name string, content []byte) error {
 	if err := replaceable(name); err != nil {
 		return err
 	}

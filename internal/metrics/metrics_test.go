@@ -3,7 +3,6 @@
 package metrics
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -179,15 +178,13 @@ func TestWriteFile(t *testing.T) {
 	refused(full, (&Counters{}).Save(full))
 	_, err := Load(full)
 	refused(full, err)
-	if err := WriteFile(full, []byte("three")); !errors.Is(err, unix.ENOSPC) {
-		t.Errorf("a device is not written to: error %v", err)
-	}
+	refused(full, WriteFile(full, []byte("three")))
 	if info, err := os.Lstat(full); err != nil || info.Mode()&os.ModeCharDevice == 0 {
 		t.Errorf("%s is no device any more, error %v", full, err)
 	}
 }
 
-// device returns a device like /dev/full: for root, who could replace that, one
+// device returns a device such as /dev/full: for root, who could replace that, one
 // that is of no use to others.
 func device(t *testing.T) string {
 	t.Helper()
