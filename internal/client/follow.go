@@ -140,11 +140,28 @@ func (o *followOptions) end() {
 		}
 		if sig != 0 {
 			for _, pid := range processes {
-				_ = unix.Kill(pid, sig) // one that has ended needs none
+				o.signal(pid, sig)
 			}
 			sig = 0
 		}
 		time.Sleep(endPoll)
+	}
+}
+
+// signal sends a signal to a process, if it is still one of the container. One that
+// has ended needs none, and another process may have its number by now.
+func (o *followOptions) signal(pid int, sig unix.Signal) {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(pidfd)
+	id, err := os.ReadFile(o.cidFile)
+	if err != nil {
+		return
+	}
+	if owner, err := proc.Container(pid); err == nil && owner == string(id) {
+		_ = unix.PidfdSendSignal(pidfd, sig, nil, 0)
 	}
 }
 
