@@ -44,7 +44,7 @@ type contender struct {
 	noSidecar bool
 	// mayLose says that it does not start all that it is asked for.
 	mayLose bool
-	// maxBurst is above which it would need more memory or time than it is worth.
+	// maxBurst is above which so many rounds would take too long.
 	maxBurst int
 }
 
@@ -156,7 +156,7 @@ func contenders() []*contender {
 			// container of Docker would ask for.
 			definition: "container_cli = \"docker\"\nprivileged = false\ncontainer_options = " +
 				"[\"--cap-add=SYS_ADMIN\", \"--cap-add=NET_ADMIN\", \"--cap-add=NET_RAW\"]\n" + inImage,
-			maxBurst: 20,
+			maxBurst: 100,
 		}, {
 			name: barePodman, about: "the limit: `podman run --detach` of the container of our definition",
 			// Its call is made of our unit, see install.

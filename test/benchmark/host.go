@@ -157,7 +157,8 @@ func await(files []string) (up int, last time.Time) {
 			return up, last
 		}
 		files = missing
-		time.Sleep(200 * time.Microsecond)
+		// To look takes the time of what is looked for.
+		time.Sleep(max(200*time.Microsecond, time.Duration(len(files))*100*time.Microsecond))
 	}
 }
 

@@ -64,12 +64,12 @@ func main() {
 	}
 	if err == nil {
 		err = b.run()
-	}
-	if errors.Is(err, errTimeUp) && *recordFile != "" {
-		say("the time is up before all is measured; the same call goes on from here")
-		return
-	}
-	if err == nil {
+		if errors.Is(err, errTimeUp) && *recordFile != "" {
+			say("the time is up before all is measured; the same call goes on from here")
+			return
+		}
+		// What has been measured is of use, whatever has not.
+		b.note(err)
 		err = b.keep()
 	}
 	if err == nil {
