@@ -69,7 +69,8 @@ var pageText string
 
 var page = template.Must(template.New("performance").Parse(pageText))
 
-// report makes the page.
+// report makes the page. Templates that it defines are reasons for targets that are
+// missed.
 func report(b *bench, m machine) string {
 	var text bytes.Buffer
 	days, took, loads := b.record.sat()
@@ -77,7 +78,7 @@ func report(b *bench, m machine) string {
 		"Call": m.call, "Machine": m, "Load": loads,
 		"Date": days, "Took": took.Round(time.Second),
 		"Plan": b.plan, "Problems": b.problems, "Lost": b.facts.lost,
-		"Contenders": b.contenderTable(), "Targets": b.targets(),
+		"Contenders": b.contenderTable(), "Targets": b.targets(), "Reasons": b.reasons(),
 		"Warm":   b.perContender(warm, b.plan.running, "%d running", beside(warm), no),
 		"Cold":   b.perContender(cold, b.plan.running, "%d running", itself(warm), no),
 		"Gone":   b.perContender(gone, b.plan.running, "%d running", beside(gone), no),
@@ -214,7 +215,7 @@ func (b *bench) memoryTable() string {
 			if len(all) > 0 {
 				sidecar = megabytes(median(all, memoryOf))
 				if c.ours() {
-					activator = megabytes(median(all, peakOf))
+					activator = megabytes(quantile(all, 1, peakOf))
 				}
 			}
 			row = append(row, sidecar, activator)
@@ -242,7 +243,7 @@ func (b *bench) hostTable() string {
 	for _, n := range b.plan.running {
 		add(fmt.Sprintf("`systemctl daemon-reload`, %d running", n), key{reload, "", n}, "none running", key{reload, "", 0})
 	}
-	add("`tripleo-wrapper --version`", key{startUp, ourClient, 0}, "`true`", key{startUp, nothing, 0})
-	add("call for what runs already", key{again, ourClient, 0}, "the same call of nothing", key{again, nothing, 0})
+	add("`tripleo-wrapper --version`, its own CPU time", key{startUp, ourClient, 0}, "`true`", key{startUp, nothing, 0})
+	add("call for what runs already, CPU time of its own process", key{again, ourClient, 0}, "the same call of nothing", key{again, nothing, 0})
 	return table(rows)
 }
