@@ -145,7 +145,7 @@ func TestVerifyFindsFaults(t *testing.T) {
 	tests := map[string]struct{ file, unit, old, new string }{
 		"unknown setting in the template":  {"neutron-dnsmasq@.service", "neutron-dnsmasq@x.service", "KillMode=", "KillMood="},
 		"unknown setting in the activator": {"neutron-dnsmasq.service", "neutron-dnsmasq.service", "ProtectClock=", "ProtectClick="},
-		"bad value in the path unit":       {"neutron-dnsmasq.path", "neutron-dnsmasq.path", "PathModified=/", "PathModified="},
+		"bad value in the path unit":       {"neutron-dnsmasq.path", "neutron-dnsmasq.path", "PathExists=/", "PathExists="},
 		"missing program in the socket":    {"neutron-dnsmasq.socket", "neutron-dnsmasq.socket", layout.ActivatorProgram, "no-such-program"},
 		"unknown setting in the drop-in":   {"tripleo-wrappers.target.d/neutron-dnsmasq.conf", layout.Target, "Upholds=", "Upheld="},
 	}

@@ -205,21 +205,23 @@ func pathUnit(s *conf.Service) string {
 		stoppedWithTarget(s) +
 		setting("RequiresMountsFor", quoteSetting(s.Dir)) +
 		"\n[Path]\n" +
-		setting("PathModified", inState(s, layout.SpoolTimestamp)) +
 		// Changes while the activator runs, or is about to end, are not seen.
 		// That a spool is there is looked at again whenever it has ended.
 		setting("PathExists", inState(s, layout.Spool)) +
-		takenSpools(s) +
+		// And for spools that an earlier one left. Each line is an inotify
+		// instance, of which root's processes have 128 by default. With braces
+		// alone, systemd looks for each name, and lists no directory.
+		setting("PathExistsGlob", inState(s, layout.SpoolTaken+takenEndings())) +
 		setting("TriggerLimitIntervalSec", "0")
 }
 
-// takenSpools has the activator started for spools that an earlier one left.
-func takenSpools(s *conf.Service) string {
-	var lines string
+// takenEndings is a pattern of what names of spools that have been taken end in.
+func takenEndings() string {
+	var endings []string
 	for _, name := range layout.SpoolsTaken() {
-		lines += setting("PathExists", inState(s, name))
+		endings = append(endings, strings.TrimPrefix(name, layout.SpoolTaken))
 	}
-	return lines
+	return "{" + strings.Join(endings, ",") + "}"
 }
 
 func activatorUnit(s *conf.Service) string {
