@@ -237,7 +237,8 @@ func activatorUnit(s *conf.Service) string {
 		setting("ExecStart", activatorCommand(s, "serve")) +
 		// A request that makes the activator fail at once is still in the
 		// socket and would have it started again, without end and at full speed.
-		setting("ExecStopPost", `-/bin/sh -c '[ "$$SERVICE_RESULT" = success ] || sleep 0.1'`) +
+		// It may be the sandbox that fails, so this one is not in it.
+		setting("ExecStopPost", `-+/bin/sh -c '[ "$$SERVICE_RESULT" = success ] || sleep 0.1'`) +
 		setting("Sockets", layout.SocketUnit(s.Name)) +
 		setting("TimeoutStopSec", "15s") +
 		setting("LimitNOFILE", "16384") +
@@ -271,7 +272,8 @@ func sandbox(s *conf.Service) string {
 	return setting("CapabilityBoundingSet", "CAP_DAC_OVERRIDE CAP_KILL CAP_NET_ADMIN "+unlikeContainers) +
 		setting("NoNewPrivileges", "yes") +
 		setting("ProtectSystem", "strict") +
-		setting("ReadWritePaths", quoteSetting(s.Dir)) +
+		// Where it is away, the activator says so to whoever asks.
+		setting("ReadWritePaths", quoteSetting("-"+s.Dir)) +
 		setting("ProtectHome", "yes") +
 		setting("PrivateTmp", "yes") +
 		setting("PrivateDevices", "yes") +

@@ -522,7 +522,13 @@ func script(t *testing.T, name, text string) {
 // dropIn adds to the unit of a service's sidecars.
 func (s *service) dropIn(t *testing.T, text string) {
 	t.Helper()
-	dir := "/run/systemd/system/" + s.name + "@.service.d"
+	dropInto(t, s.name+"@.service", text)
+}
+
+// dropInto adds to a unit.
+func dropInto(t *testing.T, unit, text string) {
+	t.Helper()
+	dir := "/run/systemd/system/" + unit + ".d"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
