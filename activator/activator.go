@@ -61,6 +61,13 @@ const (
 	// to do. It gets a message for whatever happens to any unit of the host,
 	// and costs systemd, and this process, more than a new one does.
 	disconnectAfter = time.Second
+	// leastIdle is how long an activator stays with nothing to do at least: the
+	// path unit starts the next one at once for a spool that cannot be taken.
+	leastIdle = time.Second
+	// withoutSocket is how long an activator stays that was started for the spool,
+	// while its socket could not be made. systemd makes no socket whose service is
+	// up, and tries to when it starts the service.
+	withoutSocket = 5 * time.Second
 	// stopGrace is how long requests that are being served may take when the
 	// activator ends. Clients of those that take longer ask again.
 	stopGrace = 5 * time.Second
@@ -139,7 +146,11 @@ func (a *Activator) Serve(ctx context.Context, listeners []*net.UnixListener) er
 
 	poll := time.NewTicker(spoolPoll)
 	defer poll.Stop()
-	for !a.quietFor(a.service.IdleTimeout) && ctx.Err() == nil {
+	idle, least := max(a.service.IdleTimeout, leastIdle), time.Duration(0)
+	if len(listeners) == 0 {
+		idle, least = 0, withoutSocket
+	}
+	for (time.Since(a.began) < least || !a.quietFor(idle)) && ctx.Err() == nil {
 		select {
 		case <-poll.C:
 			a.takeSpool(requests)

@@ -36,7 +36,7 @@ func Prepare(service *options.Service) error {
 		err = prepare(service, client)
 	}
 	if err != nil {
-		return fmt.Errorf("laying out %s: %w; when that is mended: systemctl start %s",
+		return fmt.Errorf("laying out %s: %w; when that is mended: systemctl restart %s",
 			layout.StateDir(service.Dir, service.Name), err, layout.SocketUnit(service.Name))
 	}
 	// Where this cannot be kept, an operator's reload does it once more.

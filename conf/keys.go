@@ -289,9 +289,9 @@ and each caller is checked.`,
 	{
 		Name: "idle_timeout", Type: "duration", Default: `"30s"`,
 		Meaning: "How long the activator stays after its last request.",
-		Details: `systemd starts it again for the next request, which takes some 0.1 s, and 1 ms more for each mount
-of the host; each network namespace has two. With hundreds of sidecars, set an hour: an activator has some 10 MB.
-Sidecars do not depend on it.`,
+		Details: `It stays for a second at least. systemd starts it again for the next request, which takes some 0.1 s,
+and 1 ms more for each mount of the host; each network namespace has two. With hundreds of sidecars, set an hour: an
+activator has some 10 MB. Sidecars do not depend on it.`,
 		Example: `"5min"`,
 		Since:   "0.1.0",
 		decode:  (*draft).idleTimeout,

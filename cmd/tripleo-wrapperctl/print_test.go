@@ -167,10 +167,10 @@ func TestAdviseService(t *testing.T) {
 			"masked, so that it never runs: a.service a.socket; how to undo that says: tripleo-wrapperctl check /a.toml"},
 		{"target stopped", func(s *inventory.Service) { s.Socket, s.Target = "inactive", "inactive" }, "systemctl enable --now tripleo-wrappers.target"},
 		{"socket away", func(s *inventory.Service) { s.Socket = "failed" },
-			"its socket is failed, so requests are only spooled: for the reason: systemctl status a.socket; when that is mended: systemctl start a.socket"},
+			"its socket is failed, so requests are only spooled: for the reason: systemctl status a.socket; when that is mended: systemctl restart a.socket"},
 		{"not laid out", func(s *inventory.Service) {
-			s.Socket, s.Faults = "failed", []string{"it is full; when that is mended: systemctl start a.socket"}
-		}, "only spooled: it is full; when that is mended: systemctl start a.socket"},
+			s.Socket, s.Faults = "failed", []string{"it is full; when that is mended: systemctl restart a.socket"}
+		}, "only spooled: it is full; when that is mended: systemctl restart a.socket"},
 		{"path unit away", func(s *inventory.Service) { s.Path = "failed" }, "to start it: systemctl start a.path"},
 		{"wrapper is missing", func(s *inventory.Service) { s.Faults = []string{"/s/a/wrapper is missing"} },
 			"/s/a/wrapper is missing; to have it made anew: tripleo-wrapperctl reload"},

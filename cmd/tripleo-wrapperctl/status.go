@@ -365,7 +365,7 @@ func adviseService(s *inventory.Service) []string {
 		if len(s.Faults) > 0 {
 			why = strings.Join(s.Faults, "; ")
 		}
-		start := "; when that is mended: systemctl start " + layout.SocketUnit(s.Service)
+		start := "; when that is mended: systemctl restart " + layout.SocketUnit(s.Service)
 		add("its socket is %s, so requests are only spooled: %s%s", s.Socket, strings.TrimSuffix(why, start), start)
 	case s.Path != "active":
 		add("its path unit is %s, so that what is spooled has to wait; for the reason: systemctl status %s; to start it: systemctl start %[2]s",

@@ -25,6 +25,42 @@ func (s *service) spools() {
 	eventually(s.t, "the spooled request is served", func() bool { return !notThere(n.pidFile) })
 }
 
+// While a socket cannot be made, the spool is served. systemd makes no socket whose
+// service is up, and yet it has to come back when what kept it is gone, by an
+// operator's hand or without, and whatever is spooled meanwhile.
+func TestSocketComesBack(t *testing.T) {
+	s := define(t, "systemd", "idle_timeout = \"1h\"\n"+dnsmasq)
+	wrapper := s.state("wrapper")
+	broken := func() {
+		t.Helper()
+		if err := errors.Join(os.Remove(wrapper), os.Mkdir(wrapper, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		if r := run(t, "systemctl", "restart", s.name+".socket"); r.status == 0 {
+			t.Fatal("the socket is made all the same")
+		}
+		s.spools()
+		if state := show(t, s.name+".service", "ActiveState"); state != "active" {
+			t.Fatalf("the activator that served it is %s already, so nothing is tried", state)
+		}
+		if err := os.Remove(wrapper); err != nil {
+			t.Fatal(err)
+		}
+	}
+	broken()
+	must(t, "systemctl", "restart", s.name+".socket")
+	s.start(s.netns())
+
+	broken()
+	for began := time.Now(); show(t, s.name+".socket", "ActiveState") != "active"; time.Sleep(time.Second) {
+		if time.Since(began) > waitTime {
+			t.Fatal("the socket does not come back")
+		}
+		s.spools()
+	}
+	s.start(s.netns())
+}
+
 // An activator that cannot be started is not tried at full speed, even if it is its
 // sandbox that cannot be made, in which no command of the unit runs.
 func TestSandboxFails(t *testing.T) {
