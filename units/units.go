@@ -166,8 +166,17 @@ func inState(s *conf.Service, name string) string {
 //
 // Restarting either in a hurry is no fault: by default, five starts in ten
 // seconds put a unit out of service.
+//
+// By default they would be started before basic.target, which comes before the
+// network: with a service_dir that comes after that, as on NFS, systemd would have
+// to leave out one or the other at boot.
 func stoppedWithTarget(s *conf.Service) string {
-	return setting("PartOf", layout.Target) +
+	return setting("DefaultDependencies", "no") +
+		setting("Requires", "sysinit.target") +
+		setting("After", "sysinit.target") +
+		setting("Conflicts", "shutdown.target") +
+		setting("Before", "shutdown.target") +
+		setting("PartOf", layout.Target) +
 		setting("Conflicts", layout.TimerUnit(s.Name)) +
 		setting("StartLimitIntervalSec", "0")
 }
