@@ -34,6 +34,9 @@ func sidecarSection(s *conf.Service) string {
 		setting("RequiresMountsFor", quoteSetting(s.Dir)) +
 		// Network namespaces come and go; none leaves a unit behind.
 		setting("CollectMode", "inactive-or-failed") +
+		// Nobody wants it but who asked for it. systemctl isolate, as by systemctl
+		// default, is no reason to end it, nor does it end a container of Podman's.
+		setting("IgnoreOnIsolate", "yes") +
 		// An agent may stop and start a sidecar as often as it likes.
 		setting("StartLimitIntervalSec", "0")
 	if s.Join != "" {
