@@ -20,8 +20,11 @@ import (
 )
 
 const (
-	// followPoll is how often a container is looked at whose daemon is away.
-	followPoll = 500 * time.Millisecond
+	// followPoll is how often a container is looked at whose daemon is away, and
+	// how soon the daemon is asked about it. It is asked less and less often, at
+	// last every followLimit: each sidecar asks.
+	followPoll  = 500 * time.Millisecond
+	followLimit = 5 * time.Second
 	// askTimeout bounds a question to Docker, which is busy at times.
 	askTimeout = 30 * time.Second
 	// endTimeout is how long a container may take to end when it is told to by
@@ -101,17 +104,27 @@ func Follow(args []string, stderr io.Writer) int {
 // given, and the state that the daemon was in then. When this process is told to
 // end, so is the container.
 func (o *followOptions) follow(ctx context.Context, daemon string, status int, stderr io.Writer) int {
-	for ctx.Err() == nil && len(processesOf(o.cidFile)) > 0 {
+	asked, wait := time.Now(), followPoll
+	for pid := 0; ctx.Err() == nil && o.runs(&pid); {
 		select {
 		case <-time.After(followPoll):
 		case <-ctx.Done():
 		}
-		// Says nothing while the daemon is away, unlike docker attach.
-		running, err := ask(ctx, "docker", "container", "inspect", "--format={{.State.Running}}", o.name)
-		if err == nil && running == "true" {
-			daemon = daemonState(ctx)
-			status = foreground(ctx, []string{"docker", "attach", "--no-stdin", o.name}, stderr)
+		if time.Since(asked) < wait {
+			continue
 		}
+		// To ask a daemon that is down would have docker.socket start it, against
+		// the will of whoever stopped it. Inspect says nothing while it is on its
+		// way, unlike attach.
+		if !daemonDown(ctx) {
+			running, err := ask(ctx, "docker", "container", "inspect", "--format={{.State.Running}}", o.name)
+			if err == nil && running == "true" {
+				daemon = daemonState(ctx)
+				status = foreground(ctx, []string{"docker", "attach", "--no-stdin", o.name}, stderr)
+				wait = followPoll / 2
+			}
+		}
+		asked, wait = time.Now(), min(2*wait, followLimit)
 	}
 	if ctx.Err() != nil {
 		o.end()
@@ -171,6 +184,32 @@ func daemonState(ctx context.Context) string {
 	// Where the daemon is no unit, nothing changes.
 	state, _ := ask(ctx, "systemctl", "show", "--property=ActiveState,MainPID", "docker.service")
 	return state
+}
+
+// daemonDown says whether Docker's daemon is a unit that is down.
+func daemonDown(ctx context.Context) bool {
+	state, err := ask(ctx, "systemctl", "show", "--property=LoadState,ActiveState", "docker.service")
+	down := strings.Contains(state, "ActiveState=inactive") || strings.Contains(state, "ActiveState=failed")
+	return err == nil && down && strings.Contains(state, "LoadState=loaded")
+}
+
+// runs says whether a container still has a process. It looks at the one first that
+// was found the last time; to look for one takes a look at all of the host.
+func (o *followOptions) runs(pid *int) bool {
+	id, err := os.ReadFile(o.cidFile)
+	if err != nil {
+		return false // docker run made none
+	}
+	if *pid != 0 && len(id) > 0 {
+		if owner, err := proc.Container(*pid); err == nil && owner == string(id) {
+			return true
+		}
+	}
+	*pid = 0
+	if processes := processesOf(o.cidFile); len(processes) > 0 {
+		*pid = processes[0]
+	}
+	return *pid != 0
 }
 
 // processesOf returns the processes of a container whose id is in a file.
