@@ -147,6 +147,9 @@ func (w *wrapper) run() int {
 		if failure, name, ok := refusal(err); ok && name == protocol.ErrorJoinedNotRunning {
 			return w.deferred(failure, !spooled.IsZero())
 		} else if ok {
+			if !spooled.IsZero() {
+				complain(w.stderr, "the request is still spooled, and may be served later all the same")
+			}
 			return w.refused(failure)
 		}
 		if errors.Is(err, varlink.ErrTooLarge) {
