@@ -28,15 +28,27 @@ func (a *Activator) Close() {
 // arguments that it had last, and waits until it is ready. One that is up is
 // left alone.
 func (a *Activator) StartAgain(ctx context.Context, netns string) error {
-	return a.again(ctx, netns, false)
+	return a.again(ctx, netns, false, false)
 }
 
 // Restart stops the sidecar of a network namespace, if it is up, starts it with
 // the arguments that it had last, and waits until it is ready. One that fails is
 // stopped.
 func (a *Activator) Restart(ctx context.Context, netns string) error {
-	return a.again(ctx, netns, true)
+	return a.again(ctx, netns, true, false)
 }
+
+// RestartIfUp does so with one of many, which somebody may have stopped since they
+// were looked for: ErrDown. One of no use any more is left as it is: ErrOrphan.
+func (a *Activator) RestartIfUp(ctx context.Context, netns string) error {
+	return a.again(ctx, netns, true, true)
+}
+
+// Why RestartIfUp leaves a sidecar as it is.
+var (
+	ErrDown   = errors.New("it is down by now")
+	ErrOrphan = errors.New("its network namespace is gone, or has been made again, so it cannot be restarted")
+)
 
 // ErrUnknown is in the error of a sidecar that nobody has asked for since boot.
 var ErrUnknown = errors.New("no sidecar")
@@ -69,7 +81,7 @@ func (a *Activator) StopSidecar(ctx context.Context, netns string) error {
 // Reason returns what an error of these says, on one line.
 func Reason(err error) string { return reason(err) }
 
-func (a *Activator) again(operator context.Context, netns string, restart bool) error {
+func (a *Activator) again(operator context.Context, netns string, restart, ifUp bool) error {
 	unlock, err := a.locks.lock(operator, netns)
 	if err != nil {
 		return err
@@ -77,11 +89,16 @@ func (a *Activator) again(operator context.Context, netns string, restart bool) 
 	defer unlock()
 	ctx, cancel := context.WithTimeout(operator, 2*a.service.ReadyTimeout+2*stopTimeout)
 	defer cancel()
-	s, err := a.lastTime(netns)
-	if err != nil {
-		return err
-	}
 	state, err := a.systemd.Current(ctx, a.unit(netns))
+	switch {
+	case err != nil:
+		return err
+	case ifUp && state.Down():
+		return ErrDown
+	case ifUp && a.orphan(netns):
+		return ErrOrphan
+	}
+	s, err := a.lastTime(netns)
 	if err != nil || !restart && state.Active() {
 		return err
 	}

@@ -123,8 +123,10 @@ func (c *control) sidecarsCommand(name, done string, do action, command *cobra.C
 				return failed(c.notYet(command.Context(), service.Name, done))
 			}
 		}
-		var orphans []deed
 		if len(netns) == 0 {
+			if name == "restart" {
+				do = (*activator.Activator).RestartIfUp
+			}
 			var sidecars []inventory.Sidecar
 			if name == "stop" { // systemd knows what runs, also where the engine does not answer
 				sidecars, err = host.Known(command.Context(), service)
@@ -135,18 +137,12 @@ func (c *control) sidecarsCommand(name, done string, do action, command *cobra.C
 				return failed(err)
 			}
 			for _, sidecar := range sidecars {
-				switch {
-				case !all(&sidecar) || chosen.outdated && !sidecar.Outdated:
-				case name == "restart" && sidecar.Orphan && !namespaceExists(sidecar.Netns):
-					orphans = append(orphans, deed{Service: sidecar.Service, Netns: sidecar.Netns, Done: orphaned,
-						Error: "its network namespace is gone, so it cannot be restarted; to stop it: tripleo-wrapperctl stop " +
-							sidecar.Service + " " + sidecar.Netns})
-				default:
+				if all(&sidecar) && (!chosen.outdated || sidecar.Outdated) {
 					netns = append(netns, sidecar.Netns)
 				}
 			}
 		}
-		return c.each(command.Context(), service, netns, orphans, chosen.parallel, done, do)
+		return c.each(command.Context(), service, netns, chosen.parallel, done, do)
 	}
 	return command
 }
@@ -179,25 +175,23 @@ func (c *control) controlled(set *conf.Set, command, name string) (*conf.Service
 type deed struct {
 	Service string  `json:"service"`
 	Netns   string  `json:"netns"`
-	Done    string  `json:"done"`            // started, stopped, restarted, failed, left out or orphan
-	Error   string  `json:"error,omitempty"` // where it failed, or is an orphan
+	Done    string  `json:"done"`            // started, stopped, restarted, failed, left out, orphan or down
+	Error   string  `json:"error,omitempty"` // where it was not done
 	Seconds float64 `json:"seconds"`
 
 	unknown bool // that it failed since there is no such sidecar
 }
 
-// orphaned is what was done to a sidecar that is of no use any more: nothing,
-// which is no failure.
-const orphaned = "orphan"
-
-func namespaceExists(netns string) bool {
-	_, err := os.Stat(path.Join(layout.NetnsDir, netns))
-	return err == nil
-}
+// What was done to a sidecar that is of no use any more, or that somebody has stopped
+// since it was looked for: nothing, which is no failure.
+const (
+	orphaned = "orphan"
+	downNow  = "down"
+)
 
 // each does something to sidecars, several at a time, until the first failure,
-// and says which are orphans, to which it does nothing.
-func (c *control) each(ctx context.Context, service *conf.Service, netns []string, orphans []deed, parallel int, done string, do action) error {
+// and says which were left alone.
+func (c *control) each(ctx context.Context, service *conf.Service, netns []string, parallel int, done string, do action) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
@@ -211,9 +205,6 @@ func (c *control) each(ctx context.Context, service *conf.Service, netns []strin
 		deeds  = make([]deed, len(netns))
 		places = make(chan struct{}, parallel)
 	)
-	for _, orphan := range orphans {
-		c.warn(fmt.Errorf("%s: %s", orphan.Netns, orphan.Error))
-	}
 	progress := c.stderr.Progress(len(netns))
 	for i, name := range netns {
 		deeds[i] = deed{Service: service.Name, Netns: name, Done: "left out"}
@@ -234,7 +225,14 @@ func (c *control) each(ctx context.Context, service *conf.Service, netns []strin
 			deeds[i].Seconds = time.Since(began).Seconds()
 			deeds[i].Done = done
 			line := fmt.Sprintf("%s: %s in %.1f s", name, done, deeds[i].Seconds)
-			if err != nil {
+			switch {
+			case errors.Is(err, activator.ErrDown):
+				deeds[i].Done, deeds[i].Error = downNow, err.Error()
+				line = name + ": " + deeds[i].Error
+			case errors.Is(err, activator.ErrOrphan):
+				deeds[i].Done, deeds[i].Error = orphaned, fmt.Sprintf("%v; to stop it: tripleo-wrapperctl stop %s %s", err, service.Name, name)
+				line = c.stderr.Colour(terminal.Warn, name+": "+deeds[i].Error)
+			case err != nil:
 				broken = true
 				deeds[i].Done, deeds[i].Error = "failed", activator.Reason(err)
 				deeds[i].unknown = errors.Is(err, activator.ErrUnknown)
@@ -246,7 +244,7 @@ func (c *control) each(ctx context.Context, service *conf.Service, netns []strin
 	work.Wait()
 	progress.End()
 	if c.json {
-		if err := c.printJSON(append(deeds, orphans...)); err != nil {
+		if err := c.printJSON(deeds); err != nil {
 			return err
 		}
 	}
@@ -256,9 +254,12 @@ func (c *control) each(ctx context.Context, service *conf.Service, netns []strin
 // summarize returns an error where not all was done. Its status says whether
 // that is for nothing but a sidecar that does not exist.
 func summarize(deeds []deed, done, service string) error {
-	var failures, unknown, left int
+	var failures, unknown, left, all int
 	for _, d := range deeds {
+		all++
 		switch d.Done {
+		case orphaned, downNow:
+			all--
 		case "failed":
 			failures++
 			if d.unknown {
@@ -271,7 +272,7 @@ func summarize(deeds []deed, done, service string) error {
 	if failures == 0 && left == 0 {
 		return nil
 	}
-	text := fmt.Sprintf("%d of %s %s, %d failed", len(deeds)-failures-left, number(len(deeds), "sidecar"), done, failures)
+	text := fmt.Sprintf("%d of %s %s, %d failed", all-failures-left, number(all, "sidecar"), done, failures)
 	switch {
 	case left == 1:
 		text += ", and 1 was left as it was"

@@ -404,6 +404,11 @@ func maskedUnits(s *inventory.Service) string {
 	return strings.Join(masked, " ")
 }
 
+func namespaceExists(netns string) bool {
+	_, err := os.Stat(path.Join(layout.NetnsDir, netns))
+	return err == nil
+}
+
 // A sidecarDetails is the JSON form of the status of a sidecar.
 type sidecarDetails struct {
 	inventory.Sidecar

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -137,10 +138,48 @@ func TestControlList(t *testing.T) {
 			if got := s.list()[n.name]; !got.Orphan {
 				t.Errorf("its network namespace was made again: %+v", got)
 			}
+			before = s.check(other)
+			mention(t, control(t, 0, "restart", s.name, "--all"), n.name+": its network namespace is gone, or has been made again")
+			if s.check(other) == before {
+				t.Error("it was not restarted")
+			}
 			mention(t, control(t, 1, "status", s.name, n.name), "tripleo-wrapperctl stop "+s.name+" "+n.name)
 			mention(t, control(t, 0, "sync", s.name), s.name+": 0 spooled requests, 1 sidecar whose")
 			eventually(t, "the orphan is stopped", func() bool { return s.list()[n.name].PID == 0 })
 		})
+	}
+}
+
+// One of many that an agent stops before its turn stays down.
+func TestControlRestartStopped(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	s.dropIn(t, "[Service]\nExecStartPre=/bin/sleep 1\n")
+	var all []*netns
+	pids := map[*netns]int{}
+	for range 4 {
+		n := s.netns()
+		all = append(all, n)
+		pids[n] = s.start(n)
+	}
+	last := all[len(all)-1] // they are restarted in the order of their names
+	var r result
+	var restart sync.WaitGroup
+	restart.Go(func() { r = run(t, "tripleo-wrapperctl", "restart", s.name, "--all") })
+	eventually(t, "the first one is restarted", func() bool { return !alive(pids[all[0]]) })
+	if killed := s.kill("9", pids[last]); killed.status != 0 {
+		t.Errorf("exit status %d\n%s", killed.status, killed.stderr)
+	}
+	restart.Wait()
+	if r.status != 0 || !strings.Contains(r.stdout+r.stderr, last.name+": it is down by now") {
+		t.Errorf("exit status %d\n%s", r.status, r.stderr)
+	}
+	if s.active(last) {
+		t.Error("it is up again")
+	}
+	for _, n := range all[:len(all)-1] {
+		if s.check(n) == pids[n] {
+			t.Errorf("%s was not restarted", n.name)
+		}
 	}
 }
 
