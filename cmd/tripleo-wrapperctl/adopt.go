@@ -426,15 +426,31 @@ func (c *control) unadopt(ctx context.Context, name string, dryRun bool) error {
 	}
 	result := adoption{Service: name, Files: []string{}, Containers: []adopted{}}
 	result.Changed = role.Kept(name)
+	users := func(dir, script string) (users []string) {
+		for _, broken := range set.Broken {
+			users = append(users, broken.Source+", which is broken,") // nobody knows
+		}
+		for _, service := range set.Services {
+			if service.Dir == dir && service.KillScript == script {
+				users = append(users, service.Name)
+			}
+		}
+		return users
+	}
+	var waiting []string
 	var err error
 	if result.Changed && !dryRun {
-		result.Files, err = c.putBack(ctx, name)
+		result.Files, waiting, err = c.putBack(ctx, name, func(dir, script string) bool { return len(users(dir, script)) > 0 })
 	}
 	if c.json {
 		return errors.Join(failed(err), c.printJSON(result))
 	}
 	for _, file := range result.Files {
 		c.say("%s: put back", file)
+	}
+	for _, file := range waiting {
+		c.say("%s: stays as it is, since %s uses it; the role's is %s", file,
+			strings.Join(users(path.Dir(path.Dir(file)), path.Base(file)), " and "), layout.KeptFile(file))
 	}
 	switch states, listErr := c.systemd.List(ctx, layout.SidecarUnit(name, "*")); {
 	case !result.Changed:
@@ -448,21 +464,21 @@ func (c *control) unadopt(ctx context.Context, name string, dryRun bool) error {
 	return failed(err)
 }
 
-func (c *control) putBack(ctx context.Context, name string) ([]string, error) {
-	files, err := role.Restore(name)
+func (c *control) putBack(ctx context.Context, name string, used func(dir, script string) bool) (files, waiting []string, err error) {
+	files, waiting, err = role.Restore(name, used)
 	if err != nil {
-		return files, fmt.Errorf("putting back what the role left: %w", err)
+		return files, waiting, fmt.Errorf("putting back what the role left: %w", err)
 	}
 	if err := c.systemd.Reload(ctx); err != nil {
-		return files, err
+		return files, waiting, err
 	}
 	if err := c.stopUnits(ctx, stopOrder(name)); err != nil {
-		return files, err
+		return files, waiting, err
 	}
 	watch := layout.PathUnit(name)
 	state, err := c.systemd.Start(ctx, watch)
 	if err == nil && !state.Active() {
 		err = fmt.Errorf("%s did not start; see: systemctl status %s", watch, watch)
 	}
-	return files, err
+	return files, waiting, err
 }

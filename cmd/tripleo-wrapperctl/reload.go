@@ -163,7 +163,8 @@ func (c *control) gone(ctx context.Context, before map[string]string, set *conf.
 		defined[broken.Name], defined[broken.Service] = true, true
 	}
 	var names []string
-	for suffix, other := range map[string]func(string) string{".path": layout.SocketUnit, ".timer": layout.ServiceUnit} {
+	others := map[string]func(string) string{".path": layout.SocketUnit, ".socket": layout.PathUnit, ".timer": layout.ServiceUnit}
+	for suffix, other := range others {
 		states, err := c.systemd.List(ctx, "*"+suffix)
 		if err != nil {
 			return nil, err
@@ -178,13 +179,14 @@ func (c *control) gone(ctx context.Context, before map[string]string, set *conf.
 				return nil, err
 			}
 			_, ours := before[layout.SocketUnit(name)]
-			if suffix == ".timer" && !ours {
-				// Others have timers, too. Ours had an activator before it was broken.
+			if suffix != ".path" && !ours {
+				// Others have timers and sockets, too. Ours had an activator.
 				if _, err := os.Stat(layout.ServiceRuntimeDir(name)); err != nil {
 					continue
 				}
 			}
-			if ours || second.LoadState == "not-found" && second.ActiveState != "inactive" {
+			// The path unit may be the role's, which was there all the time.
+			if ours || suffix == ".socket" || second.LoadState == "not-found" && second.ActiveState != "inactive" {
 				names = append(names, name)
 			}
 		}

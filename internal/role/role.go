@@ -142,23 +142,9 @@ func Keep(file string) error {
 }
 
 // Restore puts the kept files of a service back in their places and returns
-// them; none if nothing is kept.
-func Restore(service string) ([]string, error) {
-	serviceDir := keptServiceDir(service)
-	var scripts []string
-	if serviceDir != "" {
-		scripts = append(scripts, path.Join(layout.StateDir(serviceDir, service), layout.Wrapper))
-		kept, err := filepath.Glob(layout.KeptFile(path.Join(serviceDir, layout.KillScripts, "*")))
-		if err != nil {
-			return nil, err
-		}
-		for _, script := range kept {
-			if !others(serviceDir, service) {
-				scripts = append(scripts, layout.KillScript(serviceDir, path.Base(script)))
-			}
-		}
-	}
-	var restored []string
+// them; none if nothing is kept. Kill scripts of its service_dir that others use by
+// their base names stay as they are, and are returned as waiting.
+func Restore(service string, used func(serviceDir, script string) bool) (restored, waiting []string, err error) {
 	put := func(file string, restore func(string) (bool, error)) error {
 		done, err := restore(file)
 		if done {
@@ -166,55 +152,70 @@ func Restore(service string) ([]string, error) {
 		}
 		return err
 	}
-	for _, script := range scripts {
-		if err := put(script, func(file string) (bool, error) { return restoreScript(serviceDir, file) }); err != nil {
-			return restored, err
+	serviceDir := ServiceDir(service)
+	script := func(file string) (bool, error) { return restoreScript(serviceDir, file) }
+	if serviceDir != "" {
+		kept, err := filepath.Glob(layout.KeptFile(path.Join(serviceDir, layout.KillScripts, "*")))
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, file := range kept {
+			file = layout.KillScript(serviceDir, path.Base(file))
+			if used(serviceDir, path.Base(file)) {
+				waiting = append(waiting, file)
+				continue
+			}
+			if err := put(file, script); err != nil {
+				return restored, waiting, err
+			}
 		}
 	}
-	// The path unit, by which the others are found, comes last.
-	for _, file := range []string{
-		path.Join(unitDir, layout.ServiceUnit(service)), path.Join(wantsDir, layout.PathUnit(service)), path.Join(unitDir, layout.PathUnit(service)),
-	} {
+	// Those by which the others are found come last.
+	units := []string{
+		path.Join(wantsDir, layout.PathUnit(service)), path.Join(unitDir, layout.ServiceUnit(service)), path.Join(unitDir, layout.PathUnit(service)),
+	}
+	for _, file := range units {
 		if err := put(file, restore); err != nil {
-			return restored, err
+			return restored, waiting, err
 		}
 	}
-	return restored, nil
+	if serviceDir != "" {
+		err = put(path.Join(layout.StateDir(serviceDir, service), layout.Wrapper), script)
+	}
+	return restored, waiting, err
 }
 
-// Kept says whether files of a service are kept.
+// Kept says whether files of a service are kept: the role's units and, also where
+// nobody has adopted it, its wrapper.
 func Kept(service string) bool {
-	_, err := os.Lstat(layout.KeptFile(path.Join(unitDir, layout.PathUnit(service))))
-	return err == nil
+	files := []string{path.Join(unitDir, layout.PathUnit(service)), path.Join(unitDir, layout.ServiceUnit(service))}
+	if dir := ServiceDir(service); dir != "" {
+		files = append(files, path.Join(layout.StateDir(dir, service), layout.Wrapper))
+	}
+	return slices.ContainsFunc(files, func(file string) bool {
+		_, err := os.Lstat(layout.KeptFile(file))
+		return err == nil
+	})
 }
 
-// keptServiceDir returns the directory of a service whose path unit is kept.
-func keptServiceDir(service string) string {
+// ServiceDir returns service_dir of a service of which files are kept; "" if it is
+// not known.
+func ServiceDir(service string) string {
 	content, err := os.ReadFile(layout.KeptFile(path.Join(unitDir, layout.PathUnit(service))))
-	if err != nil {
-		return ""
-	}
 	watched := settings(content, "PathModified")
-	if len(watched) != 1 || path.Base(path.Dir(watched[0])) != service {
-		return ""
+	if err == nil && len(watched) == 1 && path.Base(path.Dir(watched[0])) == service {
+		return path.Dir(path.Dir(watched[0]))
 	}
-	return path.Dir(path.Dir(watched[0]))
-}
-
-// others says whether other services with this directory are adopted: they go
-// on with the kill scripts as they are.
-func others(serviceDir, service string) bool {
-	kept, err := filepath.Glob(layout.KeptFile(path.Join(unitDir, "*.path")))
-	if err != nil {
-		return true
-	}
-	for _, file := range kept {
-		other := strings.TrimSuffix(path.Base(file), ".path")
-		if other != service && keptServiceDir(other) == serviceDir {
-			return true
+	var dir string
+	_ = filepath.WalkDir(layout.AdoptedDir, func(name string, entry fs.DirEntry, err error) error {
+		state := path.Dir(strings.TrimPrefix(name, layout.AdoptedDir))
+		if err == nil && entry.Type().IsRegular() && path.Base(name) == layout.Wrapper && path.Base(state) == service {
+			dir = path.Dir(state)
+			return fs.SkipAll
 		}
-	}
-	return false
+		return nil
+	})
+	return dir
 }
 
 // restore puts a kept file of root's own directories back.

@@ -604,3 +604,96 @@ func TestAdoptLeft(t *testing.T) {
 		t.Errorf("the helpers are %v, and %d before", now, pid)
 	}
 }
+
+// undefine takes a service's definition away, as an operator does.
+func (s *service) undefine() {
+	s.t.Helper()
+	if err := os.Remove(s.file()); err != nil {
+		s.t.Fatal(err)
+	}
+	control(s.t.(*testing.T), 0, "reload")
+}
+
+// same checks that files are as they were.
+func same(t *testing.T, files map[string]string) {
+	t.Helper()
+	for name, want := range files {
+		if got, err := os.ReadFile(name); err != nil || string(got) != want {
+			t.Errorf("%s: error %v\n%s", name, err, got)
+		}
+	}
+}
+
+// roleService is a service that the role has put on a host.
+func roleService(t *testing.T) (*service, map[string]string) {
+	t.Helper()
+	n := services.Add(1)
+	s := &service{t: t, name: fmt.Sprintf("test%d-podman", n), dir: fmt.Sprintf("/var/lib/test%d", n), engine: "podman", since: time.Now()}
+	t.Cleanup(s.remove)
+	t.Cleanup(func() { // before the namespaces go
+		run(t, "sh", "-c", "podman rm --force --time=0 $(podman ps --all --quiet --filter=name=^"+s.name+"-)")
+	})
+	return s, putRole(t, s)
+}
+
+// A definition alone replaces the role's scripts. Where it is taken away again, they
+// come back without having been adopted, and nothing of ours listens any more.
+func TestUndoNotAdopted(t *testing.T) {
+	s, files := roleService(t)
+	s.write(dnsmasq)
+	must(t, "systemctl", "daemon-reload")
+	eventually(t, "the socket is there", func() bool { return show(t, s.name+".socket", "ActiveState") == "active" })
+	if content, err := os.ReadFile(s.state("wrapper")); err != nil || string(content) == files[s.state("wrapper")] {
+		t.Fatalf("the role's wrapper is still there, so nothing is tried: %v", err)
+	}
+
+	s.undefine()
+	if state := show(t, s.name+".socket", "ActiveState"); state == "active" {
+		t.Error("the socket is still there, and nobody serves it")
+	}
+	if undone := adopt(t, "--undo", s.name); !undone.Changed || len(undone.Files) != 2 {
+		t.Errorf("%+v", undone)
+	}
+	same(t, files)
+	if again := adopt(t, "--undo", s.name); again.Changed {
+		t.Errorf("undone twice: %+v", again)
+	}
+	s.askRole(s.netns(), s.state("wrapper"))
+}
+
+// Of two services of one service_dir, one goes back to the role with the kill script
+// that is its own; one that the other uses stays until that goes back as well.
+func TestUndoOneOfTwo(t *testing.T) {
+	first, files := roleService(t)
+	second, _ := roleService(t)
+	second.dir = first.dir
+	others := putRole(t, second)
+	own := filepath.Join(first.dir, "kill_scripts", "own-kill")
+	files[own] = files[filepath.Join(first.dir, "kill_scripts", "test-kill")]
+	shared := filepath.Join(first.dir, "kill_scripts", "test-kill")
+	put(t, own, files[own])
+	must(t, "chmod", "755", own)
+	first.write(dnsmasq)
+	must(t, "sed", "--in-place", "s/test-kill/own-kill/", first.file())
+	second.write(dnsmasq)
+	for _, s := range []*service{first, second} {
+		if a := adopt(t, s.name); !a.Changed {
+			t.Errorf("%+v", a)
+		}
+	}
+	ours, err := os.ReadFile(shared)
+	if err != nil || string(ours) == files[shared] {
+		t.Fatalf("the shared kill script is not ours: %v", err)
+	}
+
+	first.undefine()
+	delete(files, shared)
+	control(t, 0, "adopt", "--undo", first.name)
+	same(t, files)
+	if now, err := os.ReadFile(shared); err != nil || string(now) != string(ours) {
+		t.Errorf("the other's kill script: %v\n%s", err, now)
+	}
+	second.undefine()
+	control(t, 0, "adopt", "--undo", second.name)
+	same(t, others)
+}
