@@ -34,7 +34,9 @@ func (a *Activator) TakeOver(operator context.Context, netns string, arguments [
 		return err
 	}
 	defer unlock()
-	ctx, cancel := context.WithTimeout(operator, a.service.ReadyTimeout+stopTimeout)
+	// What systemd is told to do it does, so that it is waited for, whatever the
+	// operator says meanwhile.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(operator), a.service.ReadyTimeout+stopTimeout)
 	defer cancel()
 	unit := a.unit(netns)
 	state, err := a.systemd.State(ctx, unit)

@@ -150,7 +150,12 @@ func (c *control) sayAdopted(result *adoption, dryRun bool) {
 // and the network namespace that they are in.
 func (c *control) adoptable(ctx context.Context, service *conf.Service, prefix string) ([]adopted, error) {
 	var all []adopted
-	for _, engine := range []conf.Engine{conf.Podman, conf.Docker} {
+	engines := []conf.Engine{conf.Podman, conf.Docker}
+	if service.Engine == conf.Docker {
+		slices.Reverse(engines)
+	}
+	known := map[string]bool{} // containers, by their ids
+	for _, engine := range engines {
 		if _, err := exec.LookPath(string(engine)); err != nil {
 			continue
 		}
@@ -160,6 +165,12 @@ func (c *control) adoptable(ctx context.Context, service *conf.Service, prefix s
 		if err != nil && engine == service.Engine {
 			return nil, err
 		} // else there may be no daemon of Docker
+		// With podman-docker, both are the same.
+		containers = slices.DeleteFunc(containers, func(container inventory.Container) bool {
+			was := known[container.ID]
+			known[container.ID] = true
+			return was
+		})
 		found := c.inNamespaces(ctx, service, prefix, containers)
 		if len(found) > 0 && engine != service.Engine {
 			return nil, fmt.Errorf("%s of %s runs, such as %s, and container_cli is %q, which would start a second helper beside it; "+
@@ -305,10 +316,10 @@ func (c *control) change(ctx context.Context, service *conf.Service, files []str
 		if container.Done != takenOver {
 			continue
 		}
+		if ctx.Err() != nil {
+			return containers, ctx.Err()
+		}
 		if err := a.TakeOver(ctx, container.Netns, container.arguments, container.container.Started); err != nil {
-			if ctx.Err() != nil {
-				return containers, ctx.Err()
-			}
 			container.Done, container.Why = left, activator.Reason(err)
 		}
 	}
@@ -383,7 +394,9 @@ func writeTakeOver(service *conf.Service, container *adopted) error {
 	if err := os.MkdirAll(path.Dir(file), 0o755); err != nil { // #nosec G301 -- systemctl cat reads it as anybody
 		return err
 	}
-	return os.WriteFile(file, []byte("[Service]\nExecStart=\nExecStart="+command+"\n"), 0o644) // #nosec G306 -- a drop-in, no secret
+	// Where it fails, the container stays as it is.
+	settings := "[Service]\nExecStart=\nExecStart=" + command + "\nExecStopPost=\nRestart=no\n"
+	return os.WriteFile(file, []byte(settings), 0o644) // #nosec G306 -- a drop-in, no secret
 }
 
 // takes sees to it that a service takes requests.

@@ -299,8 +299,9 @@ func (c *control) find(set *conf.Set, name string) (*conf.Service, error) {
 }
 
 // goOn has a command that changes things go on to its end when nobody reads what it
-// says any more. Go ends a program by SIGPIPE then, unless it asks for that.
-func goOn() { signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) }
+// says any more: a pipe is closed, or an SSH connection breaks. Go ends a program by
+// SIGPIPE and SIGHUP then, unless it asks for them.
+func goOn() { signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE, unix.SIGHUP) }
 
 // needRoot returns an error for others than root.
 func needRoot() error {

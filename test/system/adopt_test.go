@@ -697,3 +697,72 @@ func TestUndoOneOfTwo(t *testing.T) {
 	control(t, 0, "adopt", "--undo", second.name)
 	same(t, others)
 }
+
+// Whoever is at the terminal may be gone, or have had enough. No unit stays masked,
+// and each sidecar that was taken over can be restarted.
+func TestAdoptInterrupted(t *testing.T) {
+	for _, signal := range []string{"HUP", "INT"} {
+		t.Run(signal, func(t *testing.T) {
+			s, _ := roleService(t)
+			var all []*netns
+			for range 3 {
+				n := s.netns()
+				all = append(all, n)
+				s.askRole(n, s.state("wrapper"))
+			}
+			s.write(dnsmasq)
+			must(t, "systemctl", "daemon-reload")
+			r := run(t, "timeout", "--signal="+signal, "0.5", "tripleo-wrapperctl", "adopt", s.name)
+			eventually(t, "it ends", func() bool {
+				return run(t, "pgrep", "--full", "^tripleo-wrapperctl adopt "+s.name).status != 0
+			})
+			if masks, _ := filepath.Glob("/run/systemd/system.control/" + s.name + "*"); len(masks) > 0 {
+				t.Errorf("%s is left\n%s%s", masks, r.stdout, r.stderr)
+			}
+			for _, n := range all {
+				if s.active(n) && notThere("/run/tripleo-wrappers/"+s.name+"/"+n.name+".args") {
+					t.Errorf("the arguments of %s are not known\n%s%s", s.unit(n.name), r.stdout, r.stderr)
+				}
+			}
+			adopt(t, s.name)
+			control(t, 0, "restart", s.name, "--all")
+			for _, n := range all {
+				if !s.active(n) {
+					t.Errorf("%s is down", s.unit(n.name))
+				}
+			}
+		})
+	}
+}
+
+// A container that cannot be taken over goes on as it is.
+func TestAdoptFails(t *testing.T) {
+	s, _ := roleService(t)
+	n := s.netns()
+	pid := s.askRole(n, s.state("wrapper"))
+	s.write(dnsmasq)
+	s.dropIn(t, "[Service]\nExecStartPre=/bin/false\n")
+	if a := adopt(t, s.name); a.done(n) != "left" {
+		t.Errorf("%+v", a)
+	}
+	if now := n.pid(t); now != pid || !alive(pid) {
+		t.Errorf("process %d is now %d", pid, now)
+	}
+	if ids := must(t, "podman", "ps", "--quiet", "--filter=name=^"+s.name+"-"+n.name); len(strings.Fields(ids)) != 1 {
+		t.Errorf("containers: %q", ids)
+	}
+}
+
+// With podman-docker, each container of Podman's is one of Docker's as well.
+func TestAdoptPodmanDocker(t *testing.T) {
+	s, _ := roleService(t)
+	n := s.netns()
+	s.askRole(n, s.state("wrapper"))
+	s.write(dnsmasq)
+	bin := t.TempDir()
+	script(t, filepath.Join(bin, "docker"), `exec podman "$@"`)
+	must(t, "env", "PATH="+bin+":"+os.Getenv("PATH"), "tripleo-wrapperctl", "adopt", s.name)
+	if !s.active(n) {
+		t.Error("the sidecar does not run")
+	}
+}
