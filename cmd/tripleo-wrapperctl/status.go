@@ -18,6 +18,7 @@ import (
 	"github.com/tripleo-wrappers/tripleo-wrappers/activator"
 	"github.com/tripleo-wrappers/tripleo-wrappers/conf"
 	"github.com/tripleo-wrappers/tripleo-wrappers/generator"
+	"github.com/tripleo-wrappers/tripleo-wrappers/internal/hostcheck"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/inventory"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/journal"
 	"github.com/tripleo-wrappers/tripleo-wrappers/internal/layout"
@@ -93,8 +94,9 @@ func (c *control) statusAll(ctx context.Context, set *conf.Set) error {
 func (c *control) service(ctx context.Context, host *inventory.Host, service *conf.Service, sidecars []inventory.Sidecar) inventory.Service {
 	s, err := host.Service(ctx, service, sidecars)
 	c.doubt(err)
+	s.Replaced = append(s.Replaced, hostcheck.Replaced(service.Name)...)
 	switch {
-	case s.ReloadNeeded:
+	case s.ReloadNeeded, len(s.Replaced) > 0:
 	case s.Socket == "active":
 		s.Faults = append(s.Faults, activator.Faults(units.Options(service))...)
 	case s.Socket == "failed", s.Socket == "activating":
@@ -355,6 +357,10 @@ func adviseService(s *inventory.Service) []string {
 		add("%s is not in use yet; to take it into use: tripleo-wrapperctl reload", s.Definition)
 	case masked != "":
 		add("masked, so that it never runs: %s; how to undo that says: tripleo-wrapperctl check %s", masked, s.Definition)
+	case len(s.Replaced) > 0:
+		add("%s: in the place of what is generated, so that calls are not served as they should be; "+
+			"if the role tripleo-systemd-wrapper left it: tripleo-wrapperctl adopt %s; else move it away, then: tripleo-wrapperctl reload",
+			strings.Join(s.Replaced, ", "), s.Service)
 	case s.ReloadNeeded:
 		add("%s has changed since systemd read it, or a drop-in has; to take it into use: tripleo-wrapperctl reload", s.Definition)
 	case s.Target != "active" && (s.Socket != "active" || s.Path != "active"):

@@ -165,6 +165,24 @@ func shadows(s *conf.Service, dirs []string) []Finding {
 	return findings
 }
 
+// Replaced returns the unit files that take the place of generated ones of a service:
+// what systemd runs is not ours. Masks, of which it tells itself, are not among them.
+func Replaced(service string) []string { return replaced(service, unitDirs) }
+
+func replaced(service string, dirs []string) []string {
+	var files []string
+	for _, dir := range dirs {
+		for _, unit := range layout.Units(service) {
+			file := path.Join(dir, unit)
+			target, _ := os.Readlink(file)
+			if _, err := os.Lstat(file); err == nil && target != os.DevNull {
+				files = append(files, file)
+			}
+		}
+	}
+	return files
+}
+
 // runtimeOption is what systemctl unmask needs to undo a mask in /run.
 func runtimeOption(dir string) string {
 	if strings.HasPrefix(dir, "/run/") {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,6 +57,9 @@ func TestShadows(t *testing.T) {
 	}
 	expect(t, shadows(s, []string{control, etc, run}), "!a.socket is masked by an adoption, which is under way or was interrupted; to have it done: tripleo-wrapperctl adopt a",
 		"!"+etc+"/a.path takes the place", "!a@.service is masked, so it never runs; to undo that: systemctl unmask a@.service")
+	if got := replaced("a", []string{control, etc, run}); !slices.Equal(got, []string{etc + "/a.path"}) {
+		t.Errorf("replaced are %q", got)
+	}
 	if unitDirs[0] != filepath.Dir(layout.MaskFile("a.socket")) {
 		t.Errorf("%s is not where an adoption makes its masks", unitDirs[0])
 	}

@@ -39,6 +39,8 @@ type Service struct {
 	Activator string `json:"activator"`
 	Target    string `json:"target"` // of the target that holds up those of all services
 
+	// Replaced are files of others that take the place of generated units.
+	Replaced []string `json:"replaced"`
 	// Faults are what is wrong with what its agents need on this host, and why
 	// the socket is not up.
 	Faults []string `json:"faults"`
@@ -88,7 +90,7 @@ func (c Count) MarshalJSON() ([]byte, error) {
 func (h *Host) Broken(ctx context.Context, b *conf.Broken) (Service, []Sidecar, error) {
 	s := Service{
 		Service: b.Name, Definition: b.Source,
-		Spooled: Unknown, GivenUp: Unknown, Outdated: Unknown, Orphans: Unknown, Faults: []string{},
+		Spooled: Unknown, GivenUp: Unknown, Outdated: Unknown, Orphans: Unknown, Replaced: []string{}, Faults: []string{},
 	}
 	for _, problem := range b.Problems {
 		s.Problems = append(s.Problems, problem.Error())
@@ -171,7 +173,7 @@ func (h *Host) Service(ctx context.Context, service *conf.Service, sidecars []Si
 	waiting, spoolErr := Waiting(service, "")
 	s := Service{
 		Service: service.Name, Definition: service.Source, Engine: string(service.Engine), Image: service.Image,
-		Problems: []string{}, Faults: []string{},
+		Problems: []string{}, Replaced: []string{}, Faults: []string{},
 		Spooled: waiting.Spooled, GivenUp: waiting.GivenUp, Outdated: Unknown, Orphans: Unknown,
 	}
 	if err := h.units(ctx, &s); err != nil {

@@ -646,6 +646,7 @@ func TestUndoNotAdopted(t *testing.T) {
 	if content, err := os.ReadFile(s.state("wrapper")); err != nil || string(content) == files[s.state("wrapper")] {
 		t.Fatalf("the role's wrapper is still there, so nothing is tried: %v", err)
 	}
+	mention(t, control(t, 1, "status", s.name), "/etc/systemd/system/"+s.name+".path", "tripleo-wrapperctl adopt "+s.name)
 
 	s.undefine()
 	if state := show(t, s.name+".socket", "ActiveState"); state == "active" {
