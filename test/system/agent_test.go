@@ -480,10 +480,18 @@ var vain = []struct{ method, parameters, error string }{
 	{"Remove", `{}`, "MethodNotFound"},
 }
 
-// ask-in-vain SOCKET NUMBER makes so many calls that are refused.
+// ask-in-vain SOCKET NUMBER UID makes so many calls that are refused; whatever a
+// user who is not root calls, he may not.
 func partAskInVain(arguments []string) error {
 	number, err := strconv.Atoi(arguments[1])
 	if err != nil {
+		return err
+	}
+	uid, err := strconv.Atoi(arguments[2])
+	if err != nil {
+		return err
+	}
+	if err := syscall.Setuid(uid); err != nil {
 		return err
 	}
 	for i := range number {
@@ -492,6 +500,9 @@ func partAskInVain(arguments []string) error {
 			return err
 		}
 		call := vain[i%len(vain)]
+		if uid != 0 {
+			call.error = "NotAllowed"
+		}
 		reply, err := roundTrip(conn, bufio.NewReader(conn), call.method, call.parameters)
 		conn.Close()
 		if err != nil || !strings.Contains(reply, call.error) {

@@ -67,6 +67,8 @@ var attacks = []attack{
 		"refused, `NotInNamespace`", attackNoName, ""},
 	{"name the host's network namespace by a symbolic link in `/run/netns`",
 		"no name: refused at the socket, given up in the spool", attackNetnsLink, ""},
+	{"give a name in `/run/netns` to the host's network namespace, and ask from it",
+		"accepted: the sidecar is in that one, see [The line](#the-line)", attackHostNamed, ""},
 	{"swap a name in `/run/netns` while systemd starts the sidecar, and back again",
 		"the sidecar fails: it is not in the namespace that was asked from", attackNetnsSwap, byUnit},
 	{"swap a name in `/run/netns` while Podman starts the sidecar",
@@ -83,6 +85,14 @@ var attacks = []attack{
 		"spooled requests wait until it is gone, the socket serves; a fifo, a file or a hard link is as good a lock as any", attackLockPlace, ""},
 	{"put the same in the place of spools being served",
 		"put away as `processes.rejected-…`; spooled requests are served", attackTakenPlace, ""},
+	{"put the same in the place of a sidecar's pid file",
+		"counts as missing: the sidecar is started again, or cannot be, for which the caller gets an error; a hard link is read; " +
+			"what a link leads to is neither read nor changed", attackPIDFilePlace, ""},
+	{"put a link to a directory of the host in the place of `SERVICE_DIR/SERVICE`",
+		"spooled requests wait, and the socket does not start, until it is gone; nothing in that directory is read or changed", attackStateLink, ""},
+	{"put it there while systemd starts the socket",
+		"accepted: the socket is made in that directory, in the place of `activator.sock`, see [The activator's sandbox](#the-activators-sandbox)",
+		attackStateSwap, byUnit},
 	{"write the spool as a user who may not use the socket",
 		"put away as `processes.rejected-…`", attackSpoolOwner, ""},
 	{"change the spool while it is read, and swap it for links",
@@ -125,7 +135,7 @@ var attacks = []attack{
 		"each is closed after 5 s, with 20 lines in the journal and how many more there were; others are served meanwhile", attackConnections, ""},
 	{"hold 1,000 connections open with a request of 1 MiB each",
 		"all but 16 MiB of it are closed; the activator stays below 256 MiB, others are served", attackMemory, ""},
-	{"make 5,000 calls that are refused, of methods that there are not, or with wrong parameters",
+	{"make 5,000 calls that are refused, of methods that there are not, with wrong parameters, or as a user who may not",
 		"20 lines in the journal per caller in 30 s, each with uid, pid and control group, and how many more there were", attackJournal, ""},
 }
 
@@ -496,6 +506,19 @@ func attackNetnsLink(t *testing.T) {
 	}
 }
 
+func attackHostNamed(t *testing.T) {
+	s := define(t, "systemd", "cmd = \"/bin/sleep\"\n")
+	agent := s.agent(t)
+	n := s.netns()
+	agent.must("sh", "-c", `umount -l "$1" && mount -o bind /proc/self/ns/net "$1"`, "sh", "/run/netns/"+n.name)
+	if r := agent.run("dnsmasq", "1000"); r.status != 0 {
+		t.Fatalf("exit status %d\n%s", r.status, r.stderr)
+	}
+	if got, want := inode(t, fmt.Sprintf("/proc/%d/ns/net", s.mainPID(n))), inode(t, "/proc/1/ns/net"); got != want {
+		t.Error("the sidecar is in another network namespace: there is nothing left to accept")
+	}
+}
+
 // swap gives a network namespace a second place, so that it lives on without its
 // name, and returns shell commands that take the name for the host's own
 // namespace, and that give it back.
@@ -823,6 +846,140 @@ func attackTakenPlace(t *testing.T) {
 		eventually(t, s.what+": the request is served", func() bool { return !notThere(s.spooled.pidFile) })
 		s.unchanged()
 	}
+}
+
+// A link that were followed would lead to the pid of the sidecar.
+func attackPIDFilePlace(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
+	for what := range places {
+		n := s.netns()
+		pid := s.start(n)
+		victim, unchanged := victimFile(t, strconv.Itoa(pid)+"\n")
+		agent.do("put", what, victim, n.pidFile)
+		r := agent.call(n, n.arguments()...)
+		switch what {
+		case "a hard link":
+			if now := s.mainPID(n); r.status != 0 || now != pid {
+				t.Errorf("%s: exit status %d, the sidecar was process %d and is %d\n%s", what, r.status, pid, now, r.stderr)
+			}
+		case "a directory": // dnsmasq cannot take it away
+			if r.status == 0 || !strings.Contains(r.stderr, n.pidFile) {
+				t.Errorf("%s: exit status %d\n%s", what, r.status, r.stderr)
+			}
+		default:
+			if r.status != 0 {
+				t.Errorf("%s: exit status %d\n%s", what, r.status, r.stderr)
+			} else if s.check(n) == pid {
+				t.Errorf("%s: the sidecar is still process %d", what, pid)
+			}
+		}
+		unchanged()
+	}
+}
+
+// A besiegedDir is a directory of the host with what would do harm if it were
+// taken for the one of a service.
+type besiegedDir struct {
+	name string
+	// link and unlink are shell commands that put a link to it in the place of the
+	// service's, and that give that one back.
+	link, unlink string
+}
+
+var besiegedFiles = []string{"activator.sock", "processes", "processes-timestamp", "tripleo-wrapper", "wrapper"}
+
+// besiegeDir makes one, for a service that has a sidecar asked for there.
+func (s *service) besiegeDir(t *testing.T, n *netns) besiegedDir {
+	t.Helper()
+	name := s.dir + "-of-the-host"
+	if err := os.Mkdir(name, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(name) })
+	for _, file := range besiegedFiles {
+		write(t, filepath.Join(name, file), n.name+" "+strings.Join(n.arguments(), " ")+"\n")
+	}
+	own := filepath.Join(s.dir, s.name)
+	return besiegedDir{
+		name,
+		fmt.Sprintf("mv %[1]s %[1]s.old && ln -s %[2]s %[1]s", own, name),
+		fmt.Sprintf("rm %[1]s && mv %[1]s.old %[1]s", own),
+	}
+}
+
+// unchanged checks that it is as it was, but for one file.
+func (d besiegedDir) unchanged(t *testing.T, but string) {
+	t.Helper()
+	entries, err := os.ReadDir(d.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+		if entry.Name() == but {
+			continue
+		}
+		content, err := os.ReadFile(filepath.Join(d.name, entry.Name()))
+		if err != nil || !strings.HasPrefix(string(content), "qdhcp-") {
+			t.Errorf("the host's %s/%s has changed: %q, %v", d.name, entry.Name(), content, err)
+		}
+	}
+	if !equal(names, besiegedFiles) {
+		t.Errorf("the host's %s has %q", d.name, names)
+	}
+}
+
+func attackStateLink(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	agent := s.agent(t)
+	n := s.netns()
+	host := s.besiegeDir(t, n)
+	agent.must("sh", "-c", host.link)
+	// The standing socket is still there, and the path unit sees the spool.
+	socket := filepath.Join(s.dir, s.name+".old", "activator.sock")
+	tell(t, "", socket, "Sync", "{}")
+	eventually(t, "it is said what waits", func() bool { return strings.Contains(s.logged(), waits) })
+	if r := run(t, "systemctl", "restart", s.name+".socket"); r.status == 0 {
+		t.Error("the socket was started")
+	}
+	if log := s.logged(); !strings.Contains(log, "laying out "+filepath.Join(s.dir, s.name)+": ") {
+		t.Errorf("the journal does not say why the socket does not start:\n%s", log)
+	}
+	if got := s.running(); got != 0 {
+		t.Errorf("%d sidecars run", got)
+	}
+	host.unchanged(t, "")
+	agent.must("sh", "-c", host.unlink)
+	must(t, "systemctl", "restart", s.name+".socket")
+	s.start(n)
+	host.unchanged(t, "")
+}
+
+func attackStateSwap(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	n := s.netns()
+	host := s.besiegeDir(t, n)
+	script(t, "/run/link-"+s.name, host.link)
+	must(t, "systemctl", "stop", s.name+".path") // which sees the spool there, and would have the activator look at it
+	dropInto(t, s.name+".socket", "[Socket]\nExecStartPre=/run/link-"+s.name+"\n")
+	must(t, "systemctl", "restart", s.name+".socket")
+	info, err := os.Lstat(filepath.Join(host.name, "activator.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Type() != os.ModeSocket {
+		t.Errorf("what the host has there is %v: there is nothing left to accept", info.Mode())
+	}
+	host.unchanged(t, "activator.sock")
+	if err := os.WriteFile("/run/link-"+s.name, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "sh", "-c", host.unlink)
+	must(t, "systemctl", "restart", s.name+".socket")
+	s.start(n)
+	host.unchanged(t, "activator.sock")
 }
 
 func attackSpoolOwner(t *testing.T) {
@@ -1384,25 +1541,44 @@ func attackLeases(t *testing.T) {
 }
 
 func attackEnvironment(t *testing.T) {
-	for _, engine := range []string{"systemd", "podman"} {
-		s := define(t, engine, dnsmasq)
-		agent := s.agent(t)
+	const forged = `"LD_PRELOAD":"/var/lib/x.so","PATH":"/var/lib","PROCESS_TAG=x":"y","LANG":"C\u0000LD_PRELOAD=x","":"x"`
+	passed := func(what string, environ []string) {
+		t.Helper()
+		for _, variable := range environ {
+			name, value, _ := strings.Cut(variable, "=")
+			if name == "LD_PRELOAD" || name == "" || name == "LANG" && value == "C" || strings.Contains(value, "/var/lib") || variable == "PROCESS_TAG=x=y" {
+				t.Errorf("%s: it has %s", what, variable)
+			}
+		}
+	}
+	forEngines(t, func(t *testing.T, engine string) {
+		s, control := define(t, engine, dnsmasq), define(t, engine, commanded)
+		agent := s.agent(t, control)
 		n := s.netns()
 		arguments, err := json.Marshal(n.arguments())
 		if err != nil {
 			t.Fatal(err)
 		}
-		reply, name := agent.tell(n.name, "Start", fmt.Sprintf(`{"arguments":%s,"environment":{
-			"PROCESS_TAG":"dnsmasq-%s","LD_PRELOAD":"/var/lib/x.so","PATH":"/var/lib","PROCESS_TAG=x":"y","LANG":"C\u0000LD_PRELOAD=x","":"x"}}`, arguments, n.name))
+		reply, name := agent.tell(n.name, "Start", fmt.Sprintf(`{"arguments":%s,"environment":{"PROCESS_TAG":"dnsmasq-%s",%s}}`, arguments, n.name, forged))
 		refuses(t, "", reply, name)
-		pid := s.check(n)
-		for _, variable := range list(t, pid, "environ") {
-			name, value, _ := strings.Cut(variable, "=")
-			if name == "LD_PRELOAD" || name == "" || name == "LANG" && value == "C" || strings.Contains(value, "/var/lib") || variable == "PROCESS_TAG=x=y" {
-				t.Errorf("%s: the sidecar has %s", engine, variable)
-			}
+		passed("sidecar", list(t, s.check(n), "environ"))
+
+		n = control.netns()
+		agent.s = control
+		reply, name = agent.tell(n.name, "Start", `{"arguments":[],"environment":{`+forged+`}}`)
+		refuses(t, "", reply, name)
+		reply, name = agent.tell(n.name, "Run", `{"arguments":["--do","cat /proc/self/environ"],"environment":{"PROCESS_TAG":"seen",`+forged+`}}`)
+		refuses(t, "", reply, name)
+		var ran struct{ Parameters struct{ Stdout []byte } }
+		if err := json.Unmarshal([]byte(reply), &ran); err != nil {
+			t.Fatal(err)
 		}
-	}
+		environ := strings.Split(strings.TrimSuffix(string(ran.Parameters.Stdout), "\x00"), "\x00")
+		if !contains(environ, "PROCESS_TAG=seen") {
+			t.Errorf("the control command has not what it is to have: %q", environ)
+		}
+		passed("control command", environ)
+	})
 }
 
 // forged answers each connection on a socket with that, and returns a directory
@@ -1632,28 +1808,38 @@ func attackMemory(t *testing.T) {
 }
 
 func attackJournal(t *testing.T) {
-	const calls = 5000
-	s := define(t, "systemd", dnsmasq)
-	agent := s.agent(t)
-	n := s.netns()
-	began := time.Now()
-	agent.do("ask-in-vain", s.socket(), strconv.Itoa(calls))
-	s.start(n)                                      // and is seen
-	must(t, "systemctl", "stop", s.name+".service") // it tells of the rest
-	log := s.limited(t, began, "refused process ")
-	if got := log.lines + log.told; got != calls {
-		t.Errorf("%d are logged and told of, want %d", got, calls)
-	}
-	text := s.logged()
-	if named := regexp.MustCompile(`refused process \d+ of uid 0 in control group /.*`+agent.container()).FindAllString(text, -1); len(named) != log.lines {
-		t.Errorf("%d of %d lines name the caller:\n%s", len(named), log.lines, text)
-	}
-	for _, call := range vain {
-		if call.error != "NotInNamespace" && !strings.Contains(text, "."+call.error+" ") {
-			t.Errorf("none of them is of %s:\n%s", call.error, text)
+	rootOnly := define(t, "systemd", dnsmasq)
+	others := define(t, "systemd", "allowed_uids = [0, 42435]\n"+dnsmasq)
+	agent := rootOnly.agent(t, others)
+	for _, test := range []struct {
+		*service
+		uid, calls int
+		errors     []string // that the journal names
+	}{
+		{rootOnly, 0, 5000, []string{"InvalidParameter", "MethodNotFound"}},
+		{others, 1234, 500, nil},
+	} {
+		n := test.netns()
+		began := time.Now()
+		agent.do("ask-in-vain", test.socket(), strconv.Itoa(test.calls), strconv.Itoa(test.uid))
+		test.start(n)                                      // and is seen
+		must(t, "systemctl", "stop", test.name+".service") // it tells of the rest
+		log := test.limited(t, began, "refused process ")
+		if got := log.lines + log.told; got != test.calls {
+			t.Errorf("%d are logged and told of, want %d", got, test.calls)
 		}
-	}
-	if !strings.Contains(text, "started in") {
-		t.Error("what another call did is not in the journal")
+		text := test.logged()
+		named := regexp.MustCompile(fmt.Sprintf(`refused process \d+ of uid %d in control group /.*%s`, test.uid, agent.container()))
+		if named := named.FindAllString(text, -1); len(named) != log.lines {
+			t.Errorf("%d of %d lines name the caller:\n%s", len(named), log.lines, text)
+		}
+		for _, name := range test.errors {
+			if !strings.Contains(text, "."+name+" ") {
+				t.Errorf("none of them is of %s:\n%s", name, text)
+			}
+		}
+		if !strings.Contains(text, "started in") {
+			t.Error("what another call did is not in the journal")
+		}
 	}
 }
