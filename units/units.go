@@ -169,13 +169,14 @@ func inState(s *conf.Service, name string) string {
 //
 // By default they would be started before basic.target, which comes before the
 // network: with a service_dir that comes after that, as on NFS, systemd would have
-// to leave out one or the other at boot.
+// to leave out one or the other at boot. Without that default, the target does not
+// come after what it wants by itself (systemd.target(5)).
 func stoppedWithTarget(s *conf.Service) string {
 	return setting("DefaultDependencies", "no") +
 		setting("Requires", "sysinit.target") +
 		setting("After", "sysinit.target") +
 		setting("Conflicts", "shutdown.target") +
-		setting("Before", "shutdown.target") +
+		setting("Before", "shutdown.target "+layout.Target) +
 		setting("PartOf", layout.Target) +
 		setting("Conflicts", layout.TimerUnit(s.Name)) +
 		setting("StartLimitIntervalSec", "0")
