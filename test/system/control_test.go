@@ -312,7 +312,7 @@ func TestControlStatusFaults(t *testing.T) {
 	must(t, "systemctl", "stop", s.name+".service")
 	must(t, "sh", "-c", fmt.Sprintf("rm %[1]s && mkdir %[1]s", s.state("wrapper")))
 	run(t, "systemctl", "restart", s.name+".socket")
-	start := "systemctl start " + s.name + ".socket"
+	start := "systemctl restart " + s.name + ".socket"
 	for _, args := range [][]string{{"status"}, {"status", s.name}} {
 		mention(t, control(t, 1, args...), "its socket is ", "requests are only spooled: laying out ", "is a directory", "mended: "+start)
 	}
