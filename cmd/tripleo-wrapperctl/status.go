@@ -94,7 +94,7 @@ func (c *control) statusAll(ctx context.Context, set *conf.Set) error {
 func (c *control) service(ctx context.Context, host *inventory.Host, service *conf.Service, sidecars []inventory.Sidecar) inventory.Service {
 	s, err := host.Service(ctx, service, sidecars)
 	c.doubt(err)
-	s.Replaced = append(s.Replaced, hostcheck.Replaced(service.Name)...)
+	s.Replaced = hostcheck.Replaced(service.Name)
 	switch {
 	case s.ReloadNeeded, len(s.Replaced) > 0:
 	case s.Socket == "active":
@@ -358,9 +358,7 @@ func adviseService(s *inventory.Service) []string {
 	case masked != "":
 		add("masked, so that it never runs: %s; how to undo that says: tripleo-wrapperctl check %s", masked, s.Definition)
 	case len(s.Replaced) > 0:
-		add("%s: in the place of what is generated, so that calls are not served as they should be; "+
-			"if the role tripleo-systemd-wrapper left it: tripleo-wrapperctl adopt %s; else move it away, then: tripleo-wrapperctl reload",
-			strings.Join(s.Replaced, ", "), s.Service)
+		advice = append(advice, s.Replaced...)
 	case s.ReloadNeeded:
 		add("%s has changed since systemd read it, or a drop-in has; to take it into use: tripleo-wrapperctl reload", s.Definition)
 	case s.Target != "active" && (s.Socket != "active" || s.Path != "active"):

@@ -142,45 +142,57 @@ func agents(s *conf.Service, all []conf.Service) []Finding {
 // Ansible role tripleo-systemd-wrapper have the same names.
 func shadows(s *conf.Service, dirs []string) []Finding {
 	var findings []Finding
-	for _, dir := range dirs {
-		for _, unit := range layout.Units(s.Name) {
-			file := path.Join(dir, unit)
-			target, _ := os.Readlink(file)
-			switch _, err := os.Lstat(file); {
-			case errors.Is(err, fs.ErrNotExist) || hidden(err):
-			case err != nil:
-				findings = append(findings, Finding{"", true, err.Error()})
-			case target == os.DevNull && path.Base(dir) == path.Base(layout.MaskFile("")):
-				findings = append(findings, Finding{"", true, fmt.Sprintf("%s is masked by an adoption, which is under way or was interrupted; to have it done: tripleo-wrapperctl adopt %s",
-					unit, s.Name)})
-			case target == os.DevNull:
-				findings = append(findings, Finding{"", true, fmt.Sprintf("%s is masked, so it never runs; to undo that: systemctl unmask%s %[1]s; then: tripleo-wrapperctl reload",
-					unit, runtimeOption(dir))})
-			default:
-				findings = append(findings, Finding{"", true, fmt.Sprintf("%s takes the place of the unit that is generated; "+
-					"if the role tripleo-systemd-wrapper left it: tripleo-wrapperctl adopt %s; else move it away, then: tripleo-wrapperctl reload", file, s.Name)})
-			}
+	eachShadow(s.Name, dirs, func(dir, unit, target string, err error) {
+		finding := Finding{Fatal: true}
+		switch {
+		case err != nil:
+			finding.Message = err.Error()
+		case target == os.DevNull && path.Base(dir) == path.Base(layout.MaskFile("")):
+			finding.Message = fmt.Sprintf("%s is masked by an adoption, which is under way or was interrupted; to have it done: tripleo-wrapperctl adopt %s",
+				unit, s.Name)
+		case target == os.DevNull:
+			finding.Message = fmt.Sprintf("%s is masked, so it never runs; to undo that: systemctl unmask%s %[1]s; then: tripleo-wrapperctl reload",
+				unit, runtimeOption(dir))
+		default:
+			finding.Message = inPlace(path.Join(dir, unit), s.Name)
 		}
-	}
+		findings = append(findings, finding)
+	})
 	return findings
 }
 
-// Replaced returns the unit files that take the place of generated ones of a service:
-// what systemd runs is not ours. Masks, of which it tells itself, are not among them.
+// Replaced says which unit files take the place of generated ones of a service, and
+// what to do: what systemd runs is not ours. Masks, of which systemd tells itself, are
+// not among them.
 func Replaced(service string) []string { return replaced(service, unitDirs) }
 
 func replaced(service string, dirs []string) []string {
-	var files []string
+	messages := []string{}
+	eachShadow(service, dirs, func(dir, unit, target string, err error) {
+		if err == nil && target != os.DevNull {
+			messages = append(messages, inPlace(path.Join(dir, unit), service))
+		}
+	})
+	return messages
+}
+
+func inPlace(file, service string) string {
+	return fmt.Sprintf("%s takes the place of the unit that is generated; "+
+		"if the role tripleo-systemd-wrapper left it: tripleo-wrapperctl adopt %s; else move it away, then: tripleo-wrapperctl reload", file, service)
+}
+
+// eachShadow calls found for each file in directories by the name of a unit of a
+// service: with what it points at if it is a link, or why it cannot be looked at.
+func eachShadow(service string, dirs []string, found func(dir, unit, target string, err error)) {
 	for _, dir := range dirs {
 		for _, unit := range layout.Units(service) {
 			file := path.Join(dir, unit)
 			target, _ := os.Readlink(file)
-			if _, err := os.Lstat(file); err == nil && target != os.DevNull {
-				files = append(files, file)
+			if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) && !hidden(err) {
+				found(dir, unit, target, err)
 			}
 		}
 	}
-	return files
 }
 
 // runtimeOption is what systemctl unmask needs to undo a mask in /run.

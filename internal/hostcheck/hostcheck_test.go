@@ -57,7 +57,7 @@ func TestShadows(t *testing.T) {
 	}
 	expect(t, shadows(s, []string{control, etc, run}), "!a.socket is masked by an adoption, which is under way or was interrupted; to have it done: tripleo-wrapperctl adopt a",
 		"!"+etc+"/a.path takes the place", "!a@.service is masked, so it never runs; to undo that: systemctl unmask a@.service")
-	if got := replaced("a", []string{control, etc, run}); !slices.Equal(got, []string{etc + "/a.path"}) {
+	if got := replaced("a", []string{control, etc, run}); !slices.Equal(got, []string{inPlace(etc+"/a.path", "a")}) {
 		t.Errorf("replaced are %q", got)
 	}
 	if unitDirs[0] != filepath.Dir(layout.MaskFile("a.socket")) {

@@ -39,7 +39,8 @@ type Service struct {
 	Activator string `json:"activator"`
 	Target    string `json:"target"` // of the target that holds up those of all services
 
-	// Replaced are files of others that take the place of generated units.
+	// Replaced says which files of others take the place of generated units, and
+	// what to do.
 	Replaced []string `json:"replaced"`
 	// Faults are what is wrong with what its agents need on this host, and why
 	// the socket is not up.
