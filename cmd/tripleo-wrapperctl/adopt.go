@@ -77,7 +77,8 @@ over are left as they are until the agent asks for them the next time.`,
 type adoption struct {
 	Service    string    `json:"service"`
 	Changed    bool      `json:"changed"`
-	Files      []string  `json:"files"` // moved away, or put back
+	Files      []string  `json:"files"`             // moved away, or put back
+	Waiting    []string  `json:"waiting,omitempty"` // kill scripts that others use, and that are not put back for that
 	Containers []adopted `json:"containers"`
 }
 
@@ -439,21 +440,20 @@ func (c *control) unadopt(ctx context.Context, name string, dryRun bool) error {
 	}
 	result := adoption{Service: name, Files: []string{}, Containers: []adopted{}}
 	result.Changed = role.Kept(name)
-	users := func(dir, script string) (users []string) {
+	users := func(script string) (users []string) {
 		for _, broken := range set.Broken {
 			users = append(users, broken.Source+", which is broken,") // nobody knows
 		}
 		for _, service := range set.Services {
-			if service.Dir == dir && service.KillScript == script {
+			if service.KillScript != "" && layout.KillScript(service.Dir, service.KillScript) == script {
 				users = append(users, service.Name)
 			}
 		}
 		return users
 	}
-	var waiting []string
 	var err error
 	if result.Changed && !dryRun {
-		result.Files, waiting, err = c.putBack(ctx, name, func(dir, script string) bool { return len(users(dir, script)) > 0 })
+		result.Files, result.Waiting, err = c.putBack(ctx, name, func(script string) bool { return len(users(script)) > 0 })
 	}
 	if c.json {
 		return errors.Join(failed(err), c.printJSON(result))
@@ -461,9 +461,8 @@ func (c *control) unadopt(ctx context.Context, name string, dryRun bool) error {
 	for _, file := range result.Files {
 		c.say("%s: put back", file)
 	}
-	for _, file := range waiting {
-		c.say("%s: stays as it is, since %s uses it; the role's is %s", file,
-			strings.Join(users(path.Dir(path.Dir(file)), path.Base(file)), " and "), layout.KeptFile(file))
+	for _, file := range result.Waiting {
+		c.say("%s: stays as it is, since %s uses it; the role's is %s", file, strings.Join(users(file), " and "), layout.KeptFile(file))
 	}
 	switch states, listErr := c.systemd.List(ctx, layout.SidecarUnit(name, "*")); {
 	case !result.Changed:
@@ -477,7 +476,7 @@ func (c *control) unadopt(ctx context.Context, name string, dryRun bool) error {
 	return failed(err)
 }
 
-func (c *control) putBack(ctx context.Context, name string, used func(dir, script string) bool) (files, waiting []string, err error) {
+func (c *control) putBack(ctx context.Context, name string, used func(script string) bool) (files, waiting []string, err error) {
 	files, waiting, err = role.Restore(name, used)
 	if err != nil {
 		return files, waiting, fmt.Errorf("putting back what the role left: %w", err)

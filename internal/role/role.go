@@ -142,9 +142,9 @@ func Keep(file string) error {
 }
 
 // Restore puts the kept files of a service back in their places and returns
-// them; none if nothing is kept. Kill scripts of its service_dir that others use by
-// their base names stay as they are, and are returned as waiting.
-func Restore(service string, used func(serviceDir, script string) bool) (restored, waiting []string, err error) {
+// them; none if nothing is kept. Kill scripts of its service_dir that others use
+// stay as they are, and are returned as waiting.
+func Restore(service string, used func(script string) bool) (restored, waiting []string, err error) {
 	put := func(file string, restore func(string) (bool, error)) error {
 		done, err := restore(file)
 		if done {
@@ -152,7 +152,7 @@ func Restore(service string, used func(serviceDir, script string) bool) (restore
 		}
 		return err
 	}
-	serviceDir := ServiceDir(service)
+	serviceDir := keptServiceDir(service)
 	script := func(file string) (bool, error) { return restoreScript(serviceDir, file) }
 	if serviceDir != "" {
 		kept, err := filepath.Glob(layout.KeptFile(path.Join(serviceDir, layout.KillScripts, "*")))
@@ -161,7 +161,7 @@ func Restore(service string, used func(serviceDir, script string) bool) (restore
 		}
 		for _, file := range kept {
 			file = layout.KillScript(serviceDir, path.Base(file))
-			if used(serviceDir, path.Base(file)) {
+			if used(file) {
 				waiting = append(waiting, file)
 				continue
 			}
@@ -189,7 +189,7 @@ func Restore(service string, used func(serviceDir, script string) bool) (restore
 // nobody has adopted it, its wrapper.
 func Kept(service string) bool {
 	files := []string{path.Join(unitDir, layout.PathUnit(service)), path.Join(unitDir, layout.ServiceUnit(service))}
-	if dir := ServiceDir(service); dir != "" {
+	if dir := keptServiceDir(service); dir != "" {
 		files = append(files, path.Join(layout.StateDir(dir, service), layout.Wrapper))
 	}
 	return slices.ContainsFunc(files, func(file string) bool {
@@ -198,9 +198,9 @@ func Kept(service string) bool {
 	})
 }
 
-// ServiceDir returns service_dir of a service of which files are kept; "" if it is
-// not known.
-func ServiceDir(service string) string {
+// keptServiceDir returns service_dir of a service of which files are kept; "" if it
+// is not known.
+func keptServiceDir(service string) string {
 	content, err := os.ReadFile(layout.KeptFile(path.Join(unitDir, layout.PathUnit(service))))
 	watched := settings(content, "PathModified")
 	if err == nil && len(watched) == 1 && path.Base(path.Dir(watched[0])) == service {

@@ -170,6 +170,7 @@ func TestAdoptRefuses(t *testing.T) {
 type adoption struct {
 	Changed    bool
 	Files      []string
+	Waiting    []string
 	Containers []struct {
 		Container, Netns, Done, Why string
 		PID                         int
@@ -689,13 +690,17 @@ func TestUndoOneOfTwo(t *testing.T) {
 
 	first.undefine()
 	delete(files, shared)
-	control(t, 0, "adopt", "--undo", first.name)
+	if undone := adopt(t, "--undo", first.name); !slices.Equal(undone.Waiting, []string{shared}) {
+		t.Errorf("%+v", undone)
+	}
 	same(t, files)
 	if now, err := os.ReadFile(shared); err != nil || string(now) != string(ours) {
 		t.Errorf("the other's kill script: %v\n%s", err, now)
 	}
 	second.undefine()
-	control(t, 0, "adopt", "--undo", second.name)
+	if undone := adopt(t, "--undo", second.name); len(undone.Waiting) > 0 {
+		t.Errorf("%+v", undone)
+	}
 	same(t, others)
 }
 
