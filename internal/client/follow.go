@@ -116,12 +116,13 @@ func (o *followOptions) follow(ctx context.Context, daemon string, status int, s
 		// To ask a daemon that is down would have docker.socket start it, against
 		// the will of whoever stopped it. Inspect says nothing while it is on its
 		// way, unlike attach.
-		if !daemonDown(ctx) {
+		if !isDown(daemonState(ctx)) {
 			running, err := ask(ctx, "docker", "container", "inspect", "--format={{.State.Running}}", o.name)
 			if err == nil && running == "true" {
 				daemon = daemonState(ctx)
 				status = foreground(ctx, []string{"docker", "attach", "--no-stdin", o.name}, stderr)
-				wait = followPoll / 2
+				asked, wait = time.Now(), followPoll
+				continue
 			}
 		}
 		asked, wait = time.Now(), min(2*wait, followLimit)
@@ -182,15 +183,14 @@ func (o *followOptions) signal(pid int, sig unix.Signal) {
 // to end, and when it is started again.
 func daemonState(ctx context.Context) string {
 	// Where the daemon is no unit, nothing changes.
-	state, _ := ask(ctx, "systemctl", "show", "--property=ActiveState,MainPID", "docker.service")
+	state, _ := ask(ctx, "systemctl", "show", "--property=LoadState,ActiveState,MainPID", "docker.service")
 	return state
 }
 
-// daemonDown says whether Docker's daemon is a unit that is down.
-func daemonDown(ctx context.Context) bool {
-	state, err := ask(ctx, "systemctl", "show", "--property=LoadState,ActiveState", "docker.service")
+// isDown says whether by that state the daemon is a unit that is down.
+func isDown(state string) bool {
 	down := strings.Contains(state, "ActiveState=inactive") || strings.Contains(state, "ActiveState=failed")
-	return err == nil && down && strings.Contains(state, "LoadState=loaded")
+	return down && strings.Contains(state, "LoadState=loaded")
 }
 
 // runs says whether a container still has a process. It looks at the one first that

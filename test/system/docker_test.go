@@ -80,6 +80,13 @@ func TestDockerLiveRestore(t *testing.T) {
 		t.Errorf("process %d is dead, and the call did nothing", pid)
 	}
 
+	// No sidecar has the daemon started that somebody has stopped.
+	must(t, "systemctl", "stop", "docker.service")
+	time.Sleep(3 * time.Second)
+	if state := show(t, "docker.service", "ActiveState"); state != "inactive" {
+		t.Errorf("Docker's daemon is %s", state)
+	}
+
 	// Nor does one whose unit is stopped then.
 	must(t, "systemctl", "stop", "docker.service", "docker.socket")
 	must(t, "systemctl", "stop", s.unit(n.name))
