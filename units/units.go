@@ -161,7 +161,7 @@ func inState(s *conf.Service, name string) string {
 	return text(path.Join(layout.StateDir(s.Dir, s.Name), name))
 }
 
-// stoppedWithTarget has a unit stop when the target is stopped, and the timer
+// targetDependencies has a unit stop when the target is stopped, and the timer
 // of an earlier, broken definition stop when this one is back.
 //
 // Restarting either in a hurry is no fault: by default, five starts in ten
@@ -171,7 +171,7 @@ func inState(s *conf.Service, name string) string {
 // network: with a service_dir that comes after that, as on NFS, systemd would have
 // to leave out one or the other at boot. Without that default, the target does not
 // come after what it wants by itself (systemd.target(5)).
-func stoppedWithTarget(s *conf.Service) string {
+func targetDependencies(s *conf.Service) string {
 	return setting("DefaultDependencies", "no") +
 		setting("Requires", "sysinit.target") +
 		setting("After", "sysinit.target") +
@@ -190,7 +190,7 @@ func socketUnit(s *conf.Service) string {
 		mode = "0600"
 	}
 	return unitSection(s.Source, s.Name+" activation socket") +
-		stoppedWithTarget(s) +
+		targetDependencies(s) +
 		setting("RequiresMountsFor", quoteSetting(s.Dir)) +
 		"\n[Socket]\n" +
 		setting("ExecStartPre", activatorCommand(s, "prepare")) +
@@ -212,7 +212,7 @@ func socketUnit(s *conf.Service) string {
 func pathUnit(s *conf.Service) string {
 	return unitSection(s.Source, s.Name+" spool watch") +
 		setting("After", layout.SocketUnit(s.Name)) +
-		stoppedWithTarget(s) +
+		targetDependencies(s) +
 		setting("RequiresMountsFor", quoteSetting(s.Dir)) +
 		"\n[Path]\n" +
 		// Changes while the activator runs, or is about to end, are not seen.
