@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -716,6 +717,27 @@ func TestWrapperGivesUp(t *testing.T) {
 			"--pid-file-option=-p", "--ready-timeout=120ms", "--", "-p", pidFile)
 		if want := "s is not up after 120ms"; status != 1 || !strings.Contains(stderr, want) {
 			t.Errorf("exit status %d, want 1; stderr %q, want %q", status, stderr, want)
+		}
+	})
+	t.Run("spooled, and then refused", func(t *testing.T) {
+		t.Parallel()
+		dir := serviceDir(t)
+		answers := append(slices.Repeat([]answer{""}, 20), refusal(protocol.ErrorStartFailed, protocol.Failure{Message: "no such image"}))
+		startActivator(t, dir, "s", answers...)
+		status, stderr := runClient(t, prefix, "wrapper", "--service=s", "--service-dir="+dir)
+		for _, want := range []string{"the request is spooled in ", "still spooled, and may be served later", "no such image"} {
+			if status != 1 || !strings.Contains(stderr, want) {
+				t.Errorf("exit status %d, want 1; stderr %q, want %q", status, stderr, want)
+			}
+		}
+	})
+	t.Run("refused at once", func(t *testing.T) {
+		t.Parallel()
+		dir := serviceDir(t)
+		startActivator(t, dir, "s", refusal(protocol.ErrorStartFailed, protocol.Failure{Message: "no such image"}))
+		status, stderr := runClient(t, prefix, "wrapper", "--service=s", "--service-dir="+dir)
+		if status != 1 || strings.Contains(stderr, "spooled") {
+			t.Errorf("exit status %d, want 1; stderr %q", status, stderr)
 		}
 	})
 	t.Run("nowhere to spool", func(t *testing.T) {
