@@ -421,6 +421,48 @@ func TestIdle(t *testing.T) {
 	}
 }
 
+// One with nothing to do stays for a second, however soon it is to leave: the path
+// unit may start the next one at once.
+func TestIdleAtOnce(t *testing.T) {
+	s := define(t, "systemd", "idle_timeout = \"1ms\"\n"+dnsmasq)
+	ask(t, s.socket(), "org.openstack.tripleo.Wrapper.Sync")
+	unit := s.name + ".service"
+	eventually(t, "the activator has left", func() bool { return show(t, unit, "ActiveState") == "inactive" })
+	var usec [2]int
+	for i, property := range []string{"ActiveEnterTimestampMonotonic", "ActiveExitTimestampMonotonic"} {
+		var err error
+		if usec[i], err = strconv.Atoi(show(t, unit, property)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if stayed := time.Duration(usec[1]-usec[0]) * time.Microsecond; stayed < time.Second {
+		t.Errorf("it has left after %v", stayed)
+	}
+}
+
+// Nothing wants a sidecar, and yet it goes on when a target is isolated. The target
+// wants all that runs besides, which other tests need.
+func TestIsolate(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	n := s.netns()
+	pid := s.start(n)
+	var wanted []string
+	for line := range strings.Lines(must(t, "systemctl", "list-units", "--plain", "--no-legend", "--state=active")) {
+		if unit := strings.Fields(line)[0]; !strings.HasPrefix(unit, s.name+"@") {
+			wanted = append(wanted, unit)
+		}
+	}
+	const target = "isolated.target"
+	file := "/run/systemd/system/" + target
+	put(t, file, "[Unit]\nAllowIsolate=yes\nWants="+strings.ReplaceAll(strings.Join(wanted, " "), "\\", "\\\\")+"\n")
+	t.Cleanup(func() { run(t, "systemctl", "stop", target); os.Remove(file); run(t, "systemctl", "daemon-reload") })
+	must(t, "systemctl", "daemon-reload")
+	must(t, "systemctl", "isolate", target)
+	if now := s.check(n); now != pid {
+		t.Errorf("process %d is now %d", pid, now)
+	}
+}
+
 // An activator that ends while a call waits for a sidecar that another one has
 // started leaves both to the next, and does not say that it replaces anything.
 func TestEndWhileWaiting(t *testing.T) {
