@@ -20,7 +20,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -36,8 +35,9 @@ type agent struct {
 	name string
 }
 
-// agents counts them, so that an attack that says that it is made from one is.
-var agents atomic.Int64
+// agents has the names of the tests that have one, so that an attack that says that
+// it is made from one is.
+var agents sync.Map
 
 // agentProgram is this very program in an agent's container, where it does the
 // parts of attacks that no tool does.
@@ -66,7 +66,7 @@ func (s *service) unprivilegedAgent(t *testing.T) *agent {
 
 func (s *service) agentWith(t *testing.T, podmanRun []string, shared ...*service) *agent {
 	t.Helper()
-	agents.Add(1)
+	agents.Store(t.Name(), true)
 	own, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -212,6 +212,7 @@ func TestLogFile(t *testing.T) {
 // A sidecar that never writes its pid file is stopped when its time is up.
 func TestNotReady(t *testing.T) {
 	forEngines(t, func(t *testing.T, engine string) {
+		t.Parallel() // it waits most of the time
 		s := define(t, engine, `
 cmd = ["/bin/sh", "-c", "sleep 1000", "x"]
 [ready]
@@ -362,6 +363,7 @@ func TestKillScript(t *testing.T) {
 // was told to end all the same: Neutron finds it gone and sends no other signal.
 func TestKillLate(t *testing.T) {
 	forEngines(t, func(t *testing.T, engine string) {
+		t.Parallel() // it waits most of the time
 		s := define(t, engine, `cmd = ["/bin/sh", "-c", "trap 'sleep 6; exit 1' TERM; while :; do sleep 0.1; done", "x"]`)
 		n := s.netns()
 		if r := s.call(n); r.status != 0 {
@@ -565,6 +567,7 @@ timeout = "20s"
 func TestEndsSlowly(t *testing.T) {
 	for _, engine := range []string{"podman", "systemd", "image", "docker"} {
 		t.Run(engine, func(t *testing.T) {
+			t.Parallel() // it waits most of the time
 			s := define(t, engine, `cmd = ["/bin/sh", "-c", "exit 0", "x"]`)
 			s.dropIn(t, "[Service]\nExecStopPost=/bin/sleep 1\n")
 			for range 5 {
