@@ -711,14 +711,14 @@ func TestAdoptInterrupted(t *testing.T) {
 		t.Run(signal, func(t *testing.T) {
 			s, _ := roleService(t)
 			var all []*netns
-			for range 3 {
+			for range 2 {
 				n := s.netns()
 				all = append(all, n)
 				s.askRole(n, s.state("wrapper"))
 			}
 			s.write(dnsmasq)
-			must(t, "systemctl", "daemon-reload")
-			r := run(t, "timeout", "--signal="+signal, "0.5", "tripleo-wrapperctl", "adopt", s.name)
+			s.dropIn(t, "[Service]\nExecStartPre=/bin/sleep 1.5\n") // so that one is being taken over
+			r := run(t, "timeout", "--signal="+signal, "1", "tripleo-wrapperctl", "adopt", s.name)
 			eventually(t, "it ends", func() bool {
 				return run(t, "pgrep", "--full", "^tripleo-wrapperctl adopt "+s.name).status != 0
 			})
@@ -726,11 +726,16 @@ func TestAdoptInterrupted(t *testing.T) {
 				t.Errorf("%s is left\n%s%s", masks, r.stdout, r.stderr)
 			}
 			for _, n := range all {
+				eventually(t, "systemd has done what it was told", func() bool { return show(t, s.unit(n.name), "ActiveState") != "activating" })
 				if s.active(n) && notThere("/run/tripleo-wrappers/"+s.name+"/"+n.name+".args") {
 					t.Errorf("the arguments of %s are not known\n%s%s", s.unit(n.name), r.stdout, r.stderr)
 				}
 			}
 			adopt(t, s.name)
+			if err := os.RemoveAll("/run/systemd/system/" + s.name + "@.service.d"); err != nil {
+				t.Fatal(err)
+			}
+			control(t, 0, "reload")
 			control(t, 0, "restart", s.name, "--all")
 			for _, n := range all {
 				if !s.active(n) {
