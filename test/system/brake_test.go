@@ -16,13 +16,19 @@ import (
 // spools leaves a request in a service's spool, and waits until it is served.
 func (s *service) spools() {
 	s.t.Helper()
+	s.spoolsAs("processes")
+}
+
+// spoolsAs does so with a spool of another name.
+func (s *service) spoolsAs(name string) {
+	s.t.Helper()
 	n := s.netns()
 	file := filepath.Join(s.dir, "spooled")
 	content := n.name + " " + strings.Join(n.arguments(), " ") + "\n"
-	if err := errors.Join(os.WriteFile(file, []byte(content), 0o600), os.Rename(file, s.state("processes"))); err != nil {
+	if err := errors.Join(os.WriteFile(file, []byte(content), 0o600), os.Rename(file, s.state(name))); err != nil {
 		s.t.Fatal(err)
 	}
-	eventually(s.t, "the spooled request is served", func() bool { return !notThere(n.pidFile) })
+	eventually(s.t, "what is spooled in "+name+" is served", func() bool { return !notThere(n.pidFile) })
 }
 
 // While a socket cannot be made, the spool is served. systemd makes no socket whose

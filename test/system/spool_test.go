@@ -33,6 +33,17 @@ func notThere(name string) bool {
 	return errors.Is(err, os.ErrNotExist)
 }
 
+// What an activator took and did not get to is served by the next one, which the path
+// unit starts for it.
+func TestSpoolLeft(t *testing.T) {
+	s := define(t, "systemd", dnsmasq)
+	s.away()
+	for i := range 4 {
+		must(t, "systemctl", "stop", s.name+".service")
+		s.spoolsAs(fmt.Sprintf("processes.taken-%d", i))
+	}
+}
+
 func TestSpool(t *testing.T) {
 	forEngines(t, func(t *testing.T, engine string) {
 		s := define(t, engine, dnsmasq)
