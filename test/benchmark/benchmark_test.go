@@ -42,6 +42,21 @@ func TestQuantile(t *testing.T) {
 	}
 }
 
+// What is compared was measured in the same round, on a machine that was as fast.
+func TestRatio(t *testing.T) {
+	k, other, missing := key{warm, podman, 0}, key{warm, barePodman, 0}, key{warm, docker, 0}
+	r := results{
+		k:     {{round: 0, wall: 11}, {round: 1, wall: 48}, {round: 2, wall: 13}},
+		other: {{round: 0, wall: 10}, {round: 1, wall: 40}, {round: 3, wall: 99}},
+	}
+	if ratio, ok := r.ratio(k, other, wallOf); !ok || ratio < 1.149 || ratio > 1.151 {
+		t.Errorf("got %v, %v, want that between 1.1 and 1.2", ratio, ok)
+	}
+	if _, ok := r.ratio(k, missing, wallOf); ok {
+		t.Error("it is compared with what is not there")
+	}
+}
+
 // measured is a run in which Podman met its target with nothing running, and
 // missed the one with 100; systemd grew too much, and the limit did as well; of a
 // burst, not all came up.
@@ -103,11 +118,12 @@ func TestReasons(t *testing.T) {
 func TestReport(t *testing.T) {
 	b := measured()
 	b.problems = []error{errors.New("docker: away")}
-	text := report(b, machine{call: "test/bench", processor: "Some Processor", processors: 2})
+	b.record.Sittings = []sitting{{Machine: "Some Processor"}}
+	text := report(b, "test/bench")
 	for _, part := range []string{
 		"| podman | 105 ms (1.05 ×), 0.0 ms CPU |",
 		"| path unit | 5.00 s, 0.0 ms CPU, **5 up** |",
-		"2 × Some Processor",
+		"of\nthis machine, with a load of  when it began:\n\n    Some Processor\n\n![Chart",
 		"**Failed**: docker: away",
 	} {
 		if !strings.Contains(text, part) {
@@ -178,7 +194,7 @@ func TestResume(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := b.rounds("20 at once", func() error {
-			b.results.add(k, measurement{wall: time.Duration(len(b.results[k]) + 1), up: 20, memory: 3})
+			b.add(k, measurement{wall: time.Duration(len(b.results[k]) + 1), up: 20, memory: 3})
 			b.facts.lost++
 			return nil
 		})
@@ -191,13 +207,14 @@ func TestResume(t *testing.T) {
 	b := sit(5)
 	want := walls(1, 2, 3, 4, 5)
 	for i := range want {
-		want[i].up, want[i].memory = 20, 3
+		want[i].round, want[i].up, want[i].memory = i, 20, 3
 	}
 	if !slices.Equal(b.results[k], want) || b.facts.lost != 5 {
 		t.Errorf("got %v and %d lost", b.results[k], b.facts.lost)
 	}
-	if days, _, loads := b.record.sat(); days != "1970-01-01" || loads != "0.10 and 0.10" {
-		t.Errorf("days %q, loads %q", days, loads)
+	days, _, loads, machines := b.record.sat()
+	if days != "1970-01-01" || loads != "0.10, 0.10" || len(machines) != 1 || !strings.Contains(machines[0], "Some Processor") {
+		t.Errorf("days %q, loads %q, machines %q", days, loads, machines)
 	}
 
 	b.until = time.Unix(1, 0)
@@ -207,9 +224,6 @@ func TestResume(t *testing.T) {
 	content, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if err := b.resume(file, machine{processor: "Another"}, "programs"); err == nil {
-		t.Error("what another machine measured is gone on from")
 	}
 	if err := b.resume(file, machine{processor: "Some Processor"}, "other programs"); err == nil {
 		t.Error("what was measured of other programs is gone on from")

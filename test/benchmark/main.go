@@ -57,7 +57,7 @@ func main() {
 	}
 	var digest string
 	if err == nil {
-		digest, err = programs()
+		digest, err = fingerprint()
 	}
 	if err == nil {
 		err = b.resume(*recordFile, machine, digest)
@@ -73,8 +73,7 @@ func main() {
 		err = b.keep()
 	}
 	if err == nil {
-		machine.call = call
-		err = write(*directory, &b, machine)
+		err = write(*directory, &b, call)
 	}
 	if err != nil {
 		say("%v", err)
@@ -86,8 +85,8 @@ func main() {
 	}
 }
 
-func write(directory string, b *bench, machine machine) error {
-	text := report(b, machine)
+func write(directory string, b *bench, call string) error {
+	text := report(b, call)
 	fmt.Print(text)
 	if err := os.WriteFile(filepath.Join(directory, "performance.md"), []byte(text), 0o644); err != nil {
 		return err

@@ -31,6 +31,7 @@ type bench struct {
 	results    results
 	facts      facts
 	running    int // sidecars of ours that run all the time
+	round      int // the one that is being measured, of its kind
 	problems   []error
 	record     record
 	recordFile string    // where it is kept; "" for nowhere
@@ -74,6 +75,12 @@ func (b *bench) try(c *contender, err error) bool {
 		b.note(fmt.Errorf("%s: %w", c.name, err))
 	}
 	return err == nil
+}
+
+// add takes a measurement of this round.
+func (b *bench) add(k key, m measurement) {
+	m.round = b.round
+	b.results.add(k, m)
 }
 
 func (b *bench) note(problem error) {
@@ -192,13 +199,13 @@ func (b *bench) call(c *contender, f figure) {
 		b.try(c, c.clear(s))
 		return
 	}
-	b.results.add(key{f, c.name, b.running}, m)
+	b.add(key{f, c.name, b.running}, m)
 	m, err = stop(s, pid)
 	switch {
 	case !b.try(c, err):
 		b.try(c, c.clear(s))
 	case f == warm:
-		b.results.add(key{gone, c.name, b.running}, m)
+		b.add(key{gone, c.name, b.running}, m)
 	}
 }
 
@@ -301,7 +308,7 @@ func (b *bench) allRun() error {
 
 func (b *bench) reload() error {
 	m, err := measure("systemctl", "daemon-reload")
-	b.results.add(key{reload, "", b.running}, m)
+	b.add(key{reload, "", b.running}, m)
 	return err
 }
 
@@ -325,7 +332,7 @@ func (b *bench) bursts() error {
 				m, err := b.burst(c, n)
 				if b.try(c, err) {
 					say("%d at once, %s: %d up in %v", n, c.name, m.up, m.wall.Round(time.Millisecond))
-					b.results.add(key{burst, c.name, n}, m)
+					b.add(key{burst, c.name, n}, m)
 				}
 				b.try(c, c.clear(nil))
 			}
@@ -496,7 +503,7 @@ func (b *bench) client() error {
 				if err != nil {
 					return err
 				}
-				b.results.add(key{figure, name, 0}, m)
+				b.add(key{figure, name, 0}, m)
 			}
 		}
 		return nil
@@ -545,7 +552,7 @@ func (b *bench) generator() error {
 				if err != nil {
 					return err
 				}
-				b.results.add(key{figure, "", n}, m)
+				b.add(key{figure, "", n}, m)
 			}
 			return nil
 		})

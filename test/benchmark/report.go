@@ -22,7 +22,6 @@ type machine struct {
 	versions   []string
 	load       string
 	began      time.Time
-	call       string
 }
 
 func describeMachine() (m machine, err error) {
@@ -71,12 +70,12 @@ var page = template.Must(template.New("performance").Parse(pageText))
 
 // report makes the page. Templates that it defines are reasons for targets that are
 // missed.
-func report(b *bench, m machine) string {
+func report(b *bench, call string) string {
 	var text bytes.Buffer
-	days, took, loads := b.record.sat()
+	days, took, loads, machines := b.record.sat()
 	err := page.Execute(&text, map[string]any{
-		"Call": m.call, "Machine": m, "Load": loads,
-		"Date": days, "Took": took.Round(time.Second),
+		"Call": call, "Date": days, "Took": took.Round(time.Second), "Sittings": len(b.record.Sittings),
+		"Loads": loads, "Machines": machines,
 		"Plan": b.plan, "Problems": b.problems, "Lost": b.facts.lost,
 		"Contenders": b.contenderTable(), "Targets": b.targets(), "Reasons": b.reasons(),
 		"Warm":   b.perContender(warm, b.plan.running, "%d running", beside(warm), no),

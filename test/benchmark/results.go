@@ -30,6 +30,7 @@ const (
 
 // A measurement is one piece of work.
 type measurement struct {
+	round     int
 	wall, cpu time.Duration
 	up        int   // how many of a burst came up
 	memory    int64 // of one sidecar, after a burst
@@ -60,12 +61,16 @@ func median[T int | int64 | time.Duration](all []measurement, value func(measure
 // quantile returns the value below which a share of all measurements is; between
 // two of them, one in proportion.
 func quantile[T int | int64 | time.Duration](all []measurement, share float64, value func(measurement) T) T {
-	if len(all) == 0 {
-		return 0
-	}
-	var values []T
+	values := make([]T, 0, len(all))
 	for _, m := range all {
 		values = append(values, value(m))
+	}
+	return quantileOf(values, share)
+}
+
+func quantileOf[T int | int64 | time.Duration | float64](values []T, share float64) T {
+	if len(values) == 0 {
+		return 0
 	}
 	slices.Sort(values)
 	place := share * float64(len(values)-1)
@@ -83,11 +88,18 @@ func peakOf(m measurement) int64         { return m.peak }
 func (r results) wall(k key) time.Duration { return median(r[k], wallOf) }
 func (r results) cpu(k key) time.Duration  { return median(r[k], cpuOf) }
 
-// ratio compares the medians of two, which have both to be there.
+// ratio compares two by the median of the ratios of each round in which both are
+// there: they are of about the same time, and of the same machine.
 func (r results) ratio(k, other key, value func(measurement) time.Duration) (float64, bool) {
-	of := median(r[other], value)
-	if !r.has(k) || of <= 0 {
-		return 0, false
+	beside := map[int]time.Duration{}
+	for _, m := range r[other] {
+		beside[m.round] = value(m)
 	}
-	return float64(median(r[k], value)) / float64(of), true
+	var ratios []float64
+	for _, m := range r[k] {
+		if of := beside[m.round]; of > 0 {
+			ratios = append(ratios, float64(value(m))/float64(of))
+		}
+	}
+	return quantileOf(ratios, 0.5), len(ratios) > 0
 }
