@@ -78,6 +78,33 @@ type connection struct {
 	bus *godbus.Conn
 }
 
+// jobEnds passes on the signal that tells how a job ended, which is the only one
+// that anybody here waits for. Each is kept until go-systemd takes it, which it does
+// not while it waits for systemd's answer to a call that makes a job: by then, a
+// busy host has sent hundreds of others, for which the library's own handler would
+// have a goroutine each.
+type jobEnds struct {
+	sequential
+}
+
+// sequential is what the library's handler of signals in order can do.
+type sequential interface {
+	godbus.SignalHandler
+	godbus.SignalRegistrar
+	godbus.Terminator
+}
+
+// DeliverSignal is called for each signal.
+func (j jobEnds) DeliverSignal(iface, name string, signal *godbus.Signal) {
+	if iface == managerName+".Manager" && name == "JobRemoved" {
+		j.sequential.DeliverSignal(iface, name, signal)
+	}
+}
+
+func onlyJobEnds() godbus.ConnOption {
+	return godbus.WithSignalHandler(jobEnds{godbus.NewSequentialSignalHandler().(sequential)})
+}
+
 // Variables for tests.
 var (
 	// private is where systemd listens for root, without a dbus-daemon between.
@@ -412,7 +439,7 @@ func (m *Manager) connection(ctx context.Context) (*connection, error) {
 		return nil, err
 	}
 	conn, err := dial(func(ctx context.Context) (*godbus.Conn, error) {
-		bus, err := godbus.Dial(private, godbus.WithContext(ctx))
+		bus, err := godbus.Dial(private, godbus.WithContext(ctx), onlyJobEnds())
 		if err != nil {
 			return nil, err
 		}
@@ -426,7 +453,7 @@ func (m *Manager) connection(ctx context.Context) (*connection, error) {
 	if err != nil {
 		var busErr error
 		conn, busErr = dial(func(ctx context.Context) (*godbus.Conn, error) {
-			return godbus.ConnectSystemBus(godbus.WithContext(ctx))
+			return godbus.ConnectSystemBus(godbus.WithContext(ctx), onlyJobEnds())
 		})
 		if busErr != nil {
 			if m.failed.IsZero() {
