@@ -121,8 +121,8 @@ func TestReport(t *testing.T) {
 	b.record.Sittings = []sitting{{Machine: "Some Processor"}}
 	text := report(b, "test/bench")
 	for _, part := range []string{
-		"| podman | 105 ms (1.05 ×), 0.0 ms CPU |",
-		"| path unit | 5.00 s, 0.0 ms CPU, **5 up** |",
+		"| podman | 105 ms (1.05 ×), 0.0 ms CPU, of 1 |",
+		"| path unit | 5.00 s, 0.0 ms CPU, **5 up**, of 1 |",
 		"of\nthis machine, with a load of  when it began:\n\n    Some Processor\n\n![Chart",
 		"**Failed**: docker: away",
 	} {
@@ -145,6 +145,19 @@ func TestChart(t *testing.T) {
 	for _, part := range []string{">105 ms<", ">1.00 s, 5 of 20 up<"} {
 		if !strings.Contains(string(picture), part) {
 			t.Errorf("%q is not in\n%s", part, picture)
+		}
+	}
+}
+
+// A burst that takes long is one of some rounds, the same ones for all.
+func TestRareBursts(t *testing.T) {
+	c := contender{maxBurst: 20, rareBurst: 100}
+	for _, test := range []struct {
+		n, round int
+		want     bool
+	}{{20, 0, true}, {20, 1, true}, {100, 0, true}, {100, 1, false}, {100, rareRound, true}, {300, 0, false}} {
+		if got := c.bursts(test.n, test.round); got != test.want {
+			t.Errorf("%d at once in round %d: %v", test.n, test.round, got)
 		}
 	}
 }

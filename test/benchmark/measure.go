@@ -328,7 +328,7 @@ func measure(command ...string) (m measurement, err error) {
 func (b *bench) bursts() error {
 	for _, n := range b.plan.bursts {
 		err := b.rounds(fmt.Sprintf("%d at once", n), func() error {
-			for _, c := range b.shuffled(func(c *contender) bool { return c.maxBurst >= n }) {
+			for _, c := range b.shuffled(func(c *contender) bool { return c.bursts(n, b.round) }) {
 				m, err := b.burst(c, n)
 				if b.try(c, err) {
 					say("%d at once, %s: %d up in %v", n, c.name, m.up, m.wall.Round(time.Millisecond))

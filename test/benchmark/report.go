@@ -131,6 +131,9 @@ func (b *bench) perContender(
 					compared = key{otherFigure, name, n}
 				}
 				cell = b.times(k, compared) + more(k)
+				if n := len(b.results[k]); n < b.plan.Rounds {
+					cell += fmt.Sprintf(", of %d", n)
+				}
 				measured = true
 			}
 			row = append(row, cell)
