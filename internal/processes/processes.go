@@ -168,11 +168,18 @@ func (s Service) containerProcesses(netns string) ([]int, error) {
 	}
 	var first []int
 	for _, pid := range processes {
-		if inside, err := s.StartedInside(netns, pid); err == nil && !inside {
+		if inside, err := s.StartedInside(netns, pid); err == nil && !inside && !isRuntime(pid) {
 			first = append(first, pid)
 		}
 	}
 	return first, nil
+}
+
+// isRuntime says whether a process is still one of the runtime (`runc init`), which
+// is in the place of the command from when a container is made until it is started.
+func isRuntime(pid int) bool {
+	words, err := proc.Arguments(pid)
+	return err == nil && slices.Contains([]string{"runc", "crun"}, path.Base(words[0]))
 }
 
 // StartedInside says whether the parent of a process is of the same sidecar.

@@ -33,6 +33,30 @@ func configureDocker(t *testing.T, file, content string) {
 	t.Cleanup(func() { restart(before) })
 }
 
+// A container that is made is none that runs: until it is started, another program
+// is in the place of its command.
+func TestDockerStartsSlowly(t *testing.T) {
+	const runtime = "/usr/local/bin/slow-runc"
+	const script = "#!/bin/sh\ncase \" $* \" in *\" start \"*) sleep 2 ;; esac\nexec runc \"$@\"\n"
+	if err := os.WriteFile(runtime, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	configureDocker(t, "/etc/docker/daemon.json",
+		`{"iptables": false, "bridge": "none", "default-runtime": "slow", "runtimes": {"slow": {"path": "`+runtime+`"}}}`)
+	s := define(t, "docker", `cmd = ["/bin/sh", "-c", "exit 7", "x"]`)
+	if r := s.call(s.netns()); r.status != 7 {
+		t.Errorf("exit status %d, want that of the command, 7\n%s", r.status, r.stderr)
+	}
+	s.write(`cmd = ["/bin/sh", "-c", "sleep 100", "x"]`)
+	must(t, "systemctl", "daemon-reload")
+	began := time.Now()
+	if r := s.call(s.netns()); r.status != 0 {
+		t.Errorf("exit status %d\n%s", r.status, r.stderr)
+	} else if took := time.Since(began); took < 2*time.Second {
+		t.Errorf("it was ready after %v, before it was started", took)
+	}
+}
+
 // With live-restore a sidecar lives on when the daemon is restarted, or dies.
 func TestDockerLiveRestore(t *testing.T) {
 	configureDocker(t, "/etc/docker/daemon.json", `{"iptables": false, "bridge": "none", "live-restore": true}`)
