@@ -229,11 +229,11 @@ func (c *contender) clear(s *sidecar) error {
 		switch {
 		case c.burst != nil:
 			return endTransaction()
-		case c.name != podman:
+		case c.name != podman && c.name != docker:
 			return nil
 		}
-		// Of hundreds that are stopped at once, Podman does not remove all within the
-		// units' TimeoutStopSec=10s.
+		// Of hundreds of containers that are stopped at once, not all are removed within
+		// the units' TimeoutStopSec=10s.
 	}
 	name := burstNetns
 	if s != nil {
@@ -244,9 +244,13 @@ func (c *contender) clear(s *sidecar) error {
 			return err
 		}
 	}
+	tool, remove := "podman", "rm --force --time=0"
+	if c.name == docker {
+		tool, remove = "docker", "rm --force"
+	}
 	var err error
 	for range 3 { // it gives up on a process that takes its time to die
-		err = shell("podman ps --all --quiet --filter=name=%s | xargs --no-run-if-empty podman rm --force --time=0", name)
+		err = shell("%[1]s ps --all --quiet --filter=name=%[3]s | xargs --no-run-if-empty %[1]s %[2]s", tool, remove, name)
 		if err == nil {
 			break
 		}
