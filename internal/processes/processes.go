@@ -179,7 +179,7 @@ func (s Service) containerProcesses(netns string) ([]int, error) {
 // is in the place of the command from when a container is made until it is started.
 func isRuntime(pid int) bool {
 	words, err := proc.Arguments(pid)
-	return err == nil && slices.Contains([]string{"runc", "crun"}, path.Base(words[0]))
+	return err == nil && path.Base(words[0]) == "runc"
 }
 
 // StartedInside says whether the parent of a process is of the same sidecar.
