@@ -3,7 +3,12 @@
 package manager
 
 import (
+	"bufio"
 	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
 	"runtime"
 	"strings"
 	"testing"
@@ -70,4 +75,147 @@ func TestJobEnds(t *testing.T) {
 	if end, open := <-ends; open {
 		t.Errorf("another signal: %v", end)
 	}
+}
+
+// So does the connection to systemd, while an answer of systemd's is waited for: the
+// end of the job may come before it, and is not lost.
+func TestConnectionKeepsJobEnds(t *testing.T) {
+	const jobs = 500
+	address := t.TempDir() + "/private"
+	defer func(p string) { private = p }(private)
+	private = "unix:path=" + address
+	listener, err := net.Listen("unix", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	more, served := 0, make(chan error, 1)
+	go func() {
+		systemd, err := listener.Accept()
+		if err == nil {
+			t.Cleanup(func() { _ = systemd.Close() }) // a client whose connection is lost reads no more
+			more, err = serveStart(systemd, jobs)
+		}
+		served <- err
+	}()
+
+	m := &Manager{}
+	defer m.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	conn, err := m.connection(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan string, 1)
+	_, err = conn.StartUnitContext(ctx, "a.service", "replace", ended)
+	if servedErr := <-served; err != nil || servedErr != nil {
+		t.Fatalf("starting a unit: error %v, systemd's %v", err, servedErr)
+	}
+	if more > 10 {
+		t.Errorf("%d signals while systemd's answer was waited for left %d goroutines more", 3*jobs, more)
+	}
+	select {
+	case how := <-ended:
+		if how != "done" {
+			t.Errorf("the job ended as %q", how)
+		}
+	case <-ctx.Done():
+		t.Error("the end of the job did not come")
+	}
+}
+
+// serveStart is systemd for one client that has a unit started. Before it answers, it
+// tells of so many other jobs, and then of the end of this one. It returns how many
+// goroutines there are more when the client has read all that.
+func serveStart(conn net.Conn, jobs int) (more int, err error) {
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		return 0, err
+	}
+	in := bufio.NewReader(conn)
+	if err := authenticate(in, conn); err != nil {
+		return 0, err
+	}
+	signal := func(iface, name string, body ...any) error {
+		return send(conn, godbus.TypeSignal, map[godbus.HeaderField]any{
+			godbus.FieldPath: godbus.ObjectPath(managerPath), godbus.FieldInterface: iface, godbus.FieldMember: name,
+		}, body...)
+	}
+	path := func(job int) godbus.ObjectPath { return godbus.ObjectPath(fmt.Sprintf("%s/job/%d", managerPath, job)) }
+	for {
+		call, err := godbus.DecodeMessage(in)
+		if err != nil {
+			return 0, err
+		}
+		answer := map[godbus.HeaderField]any{godbus.FieldReplySerial: call.Serial()}
+		if call.Headers[godbus.FieldMember].Value() != "StartUnit" {
+			if err := send(conn, godbus.TypeMethodReply, answer); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		before := runtime.NumGoroutine()
+		for job := range jobs + 1 {
+			for _, name := range []string{"JobNew", "UnitNew"} {
+				if err := signal(managerName+".Manager", name, uint32(job), path(job), "a.service"); err != nil {
+					return 0, err
+				}
+			}
+			if err := signal(managerName+".Manager", "JobRemoved", uint32(job), path(job), "a.service", "done"); err != nil {
+				return 0, err
+			}
+		}
+		// What answers this has read all that came before it.
+		err = send(conn, godbus.TypeMethodCall, map[godbus.HeaderField]any{
+			godbus.FieldPath: godbus.ObjectPath("/"), godbus.FieldInterface: "org.freedesktop.DBus.Peer", godbus.FieldMember: "Ping",
+		})
+		if err != nil {
+			return 0, err
+		}
+		if _, err := godbus.DecodeMessage(in); err != nil {
+			return 0, err
+		}
+		more = runtime.NumGoroutine() - before
+		return more, send(conn, godbus.TypeMethodReply, answer, path(jobs))
+	}
+}
+
+// authenticate has any client in, up to the end of that part of the protocol
+// (https://dbus.freedesktop.org/doc/dbus-specification.html#auth-protocol).
+func authenticate(in *bufio.Reader, out io.Writer) error {
+	if _, err := in.ReadByte(); err != nil {
+		return err
+	}
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		answer := "ERROR"
+		switch {
+		case word == "BEGIN":
+			return nil
+		case word == "AUTH" && rest == "":
+			answer = "REJECTED EXTERNAL"
+		case word == "AUTH":
+			answer = "DATA"
+		case word == "DATA":
+			answer = "OK 0"
+		}
+		if _, err := io.WriteString(out, answer+"\r\n"); err != nil {
+			return err
+		}
+	}
+}
+
+func send(out io.Writer, kind godbus.Type, headers map[godbus.HeaderField]any, body ...any) error {
+	message := &godbus.Message{Type: kind, Headers: map[godbus.HeaderField]godbus.Variant{}, Body: body}
+	for field, value := range headers {
+		message.Headers[field] = godbus.MakeVariant(value)
+	}
+	if len(body) > 0 {
+		message.Headers[godbus.FieldSignature] = godbus.MakeVariant(godbus.SignatureOf(body...))
+	}
+	return message.EncodeTo(out, binary.LittleEndian)
 }
