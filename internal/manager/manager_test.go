@@ -80,11 +80,20 @@ func TestJobEnds(t *testing.T) {
 // So does the connection to systemd, while an answer of systemd's is waited for: the
 // end of the job may come before it, and is not lost.
 func TestConnectionKeepsJobEnds(t *testing.T) {
+	for _, way := range []string{"private", "bus"} {
+		t.Run(way, func(t *testing.T) { testConnectionKeepsJobEnds(t, way) })
+	}
+}
+
+// testConnectionKeepsJobEnds has systemd listen only on the private socket or only on
+// the system bus.
+func testConnectionKeepsJobEnds(t *testing.T, way string) {
 	const jobs = 500
-	address := t.TempDir() + "/private"
+	dir := t.TempDir()
 	defer func(p string) { private = p }(private)
-	private = "unix:path=" + address
-	listener, err := net.Listen("unix", address)
+	private = "unix:path=" + dir + "/private"
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+dir+"/bus")
+	listener, err := net.Listen("unix", dir+"/"+way)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,9 +145,9 @@ func serveStart(conn net.Conn, jobs int) (more int, err error) {
 	if err := authenticate(in, conn); err != nil {
 		return 0, err
 	}
-	signal := func(iface, name string, body ...any) error {
+	signal := func(name string, body ...any) error {
 		return send(conn, godbus.TypeSignal, map[godbus.HeaderField]any{
-			godbus.FieldPath: godbus.ObjectPath(managerPath), godbus.FieldInterface: iface, godbus.FieldMember: name,
+			godbus.FieldPath: godbus.ObjectPath(managerPath), godbus.FieldInterface: managerName + ".Manager", godbus.FieldMember: name,
 		}, body...)
 	}
 	path := func(job int) godbus.ObjectPath { return godbus.ObjectPath(fmt.Sprintf("%s/job/%d", managerPath, job)) }
@@ -149,7 +158,7 @@ func serveStart(conn net.Conn, jobs int) (more int, err error) {
 		}
 		answer := map[godbus.HeaderField]any{godbus.FieldReplySerial: call.Serial()}
 		if call.Headers[godbus.FieldMember].Value() != "StartUnit" {
-			if err := send(conn, godbus.TypeMethodReply, answer); err != nil {
+			if err := send(conn, godbus.TypeMethodReply, answer, ":1.0"); err != nil { // a bus says so to Hello
 				return 0, err
 			}
 			continue
@@ -157,11 +166,11 @@ func serveStart(conn net.Conn, jobs int) (more int, err error) {
 		before := runtime.NumGoroutine()
 		for job := range jobs + 1 {
 			for _, name := range []string{"JobNew", "UnitNew"} {
-				if err := signal(managerName+".Manager", name, uint32(job), path(job), "a.service"); err != nil {
+				if err := signal(name, uint32(job), path(job), "a.service"); err != nil {
 					return 0, err
 				}
 			}
-			if err := signal(managerName+".Manager", "JobRemoved", uint32(job), path(job), "a.service", "done"); err != nil {
+			if err := signal("JobRemoved", uint32(job), path(job), "a.service", "done"); err != nil {
 				return 0, err
 			}
 		}
