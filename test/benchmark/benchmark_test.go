@@ -229,6 +229,12 @@ func TestResume(t *testing.T) {
 	if days != "1970-01-01" || loads != "0.10, 0.10" || len(machines) != 1 || !strings.Contains(machines[0], "Some Processor") {
 		t.Errorf("days %q, loads %q, machines %q", days, loads, machines)
 	}
+	// There is nothing left to do, so none sits.
+	b = sit(5)
+	sittings := slices.Clone(b.record.Sittings)
+	if err := b.keep(); err != nil || len(sittings) != 2 || !slices.Equal(b.record.Sittings, sittings) {
+		t.Errorf("%v: sittings are %v, were %v", err, b.record.Sittings, sittings)
+	}
 
 	b.until = time.Unix(1, 0)
 	if err := b.rounds("another", func() error { return nil }); !errors.Is(err, errTimeUp) {

@@ -30,6 +30,8 @@ type record struct {
 	Rounds   map[string]int // how many of each kind are done
 	Lost     int
 	Problems []string
+
+	next *sitting // this one, until it has a round to do
 }
 
 // A sitting is a time without a break.
@@ -82,7 +84,8 @@ func fingerprint() (string, error) {
 
 // resume begins a sitting on a machine, of what has that digest: it takes up what is
 // in a file of that name, and has each round kept there. Where there is none, all
-// begins.
+// begins. Where all is done, there is no sitting, and a page made once more says what
+// it did.
 func (b *bench) resume(name string, m machine, digest string) error {
 	b.record = record{Of: digest, Rounds: map[string]int{}}
 	b.recordFile = name
@@ -95,7 +98,7 @@ func (b *bench) resume(name string, m machine, digest string) error {
 			return fmt.Errorf("going on from %s: %w", name, err)
 		}
 	}
-	b.record.Sittings = append(b.record.Sittings, sitting{Began: m.began, Load: m.load, Machine: m.String()})
+	b.record.next = &sitting{Began: m.began, Load: m.load, Machine: m.String()}
 	return nil
 }
 
@@ -134,6 +137,10 @@ func (b *bench) rounds(kind string, round func() error) error {
 		if !b.until.IsZero() && time.Now().After(b.until) {
 			return errTimeUp
 		}
+		if b.record.next != nil {
+			b.record.Sittings = append(b.record.Sittings, *b.record.next)
+			b.record.next = nil
+		}
 		b.round = b.record.Rounds[kind]
 		if err := round(); err != nil {
 			return err
@@ -151,8 +158,10 @@ func (b *bench) done(kind string) bool { return b.record.Rounds[kind] >= b.plan.
 
 // keep writes the record, at once or not at all.
 func (b *bench) keep() error {
-	now := &b.record.Sittings[len(b.record.Sittings)-1]
-	now.Took = time.Since(now.Began)
+	if b.record.next == nil { // this sitting is the last one
+		now := &b.record.Sittings[len(b.record.Sittings)-1]
+		now.Took = time.Since(now.Began)
+	}
 	if b.recordFile == "" {
 		return nil
 	}
