@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -150,7 +151,7 @@ func roleLock(service string) string { return "/var/lock/" + service + "-process
 func twoWrappers(n int) *scene {
 	s := newScene("systemd", n)
 	s.spool(true)()
-	s.awaitAll()
+	s.awaitSpool()
 	s.back()
 	return s
 }
@@ -165,7 +166,7 @@ func spoolRetried(n int) *scene {
 --name=` + s.name + `-*) mkdir "` + tried + `/${option#*=}" 2>/dev/null && { echo "no luck" >&2; exit 125; } ;;
 esac; done`)
 	s.spool(false)()
-	s.awaitAll()
+	s.awaitSpool()
 	restore()
 	failed, err := os.ReadDir(tried)
 	check(err)
@@ -197,19 +198,20 @@ func (s *scene) spool(both bool) (wait func()) {
 	return calls.Wait
 }
 
-// awaitAll waits until each namespace has its pid file, for callers that do not
-// wait themselves. What is still missing at the end is found by settle.
-func (s *scene) awaitAll() {
+// awaitSpool waits until what was spooled has been served or given up, for callers
+// that do not wait themselves. A pid file would not do: where systemd is quicker to
+// start one again that failed than the activator is to stop it, it is of a process
+// that ends before the next try. What is missing at the end is found by settle.
+func (s *scene) awaitSpool() {
 	deadline := time.Now().Add(5 * time.Minute)
-	for _, netns := range s.namespaces {
-		for time.Now().Before(deadline) {
-			if _, err := os.Stat(s.pidFile(netns)); err == nil {
-				break
-			}
-			time.Sleep(20 * time.Millisecond)
+	for time.Now().Before(deadline) {
+		_, err := os.Stat(s.state("processes"))
+		taken, _ := filepath.Glob(s.state("processes.taken-*"))
+		if errors.Is(err, os.ErrNotExist) && len(taken) == 0 {
+			return
 		}
+		time.Sleep(20 * time.Millisecond)
 	}
-	time.Sleep(time.Second)
 }
 
 // onSmallDisk gives a scene's service_dir a file system of its own.
